@@ -1,0 +1,35 @@
+//! The handler interfaces of `dunlin:event`, lifted with the asynchronous ABI.
+//!
+//! They serve `dunlin-sdk` alone, for handlers that are an `async fn`. Those
+//! that are a plain `fn` use the synchronous ABI, whose bindings are in
+//! `dunlin-sdk` itself. This is a crate of its own because wit-bindgen names
+//! the macros it exports after the interface, and a crate can hold only one
+//! macro of a name.
+
+#![allow(unsafe_code, reason = "wit-bindgen's ABI code is unsafe")]
+
+/// HTTP requests.
+pub mod http {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package dunlin:sdk-async;
+            world async-http { export dunlin:event/http@0.1.0; }",
+        world: "dunlin:sdk-async/async-http",
+        async: true,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk_async::http",
+    });
+}
+
+/// Direct invocations.
+pub mod invoke {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package dunlin:sdk-async;
+            world async-invoke { export dunlin:event/invoke@0.1.0; }",
+        world: "dunlin:sdk-async/async-invoke",
+        async: true,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk_async::invoke",
+    });
+}

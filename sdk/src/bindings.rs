@@ -1,0 +1,42 @@
+//! The contract of `wit/`, generated: what a function imports, and the handlers
+//! that use the synchronous ABI. Those with the asynchronous ABI are in the
+//! crate `dunlin-sdk-async`.
+//!
+//! One world per handler, so that a crate may export any selection of them.
+
+#![allow(missing_docs, reason = "the documentation is in wit/")]
+#![allow(unsafe_code, reason = "wit-bindgen's ABI code is unsafe")]
+#![allow(unreachable_pub, reason = "generated code does not know who sees it")]
+
+#[cfg(target_arch = "wasm32")]
+pub mod imports {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "imports",
+    });
+    pub use dunlin::event::{context, metrics};
+}
+
+pub mod http {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-http { export dunlin:event/http@0.1.0; }",
+        world: "dunlin:sdk/sync-http",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::http",
+    });
+}
+
+pub mod invoke {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-invoke { export dunlin:event/invoke@0.1.0; }",
+        world: "dunlin:sdk/sync-invoke",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::invoke",
+    });
+}

@@ -1,0 +1,157 @@
+//! Write functions for Dunlin in Rust.
+//!
+//! A function is a crate of type `cdylib`, built for `wasm32-wasip2`, in which
+//! one attribute marks each handler:
+//!
+//! ```
+//! use dunlin_sdk::{Request, Response};
+//!
+//! #[dunlin_sdk::http]
+//! fn handle(request: Request) -> Response {
+//!     let name = request.param("name").unwrap_or("world");
+//!     Response::text(format!("Hello, {name}!\n"))
+//! }
+//! ```
+//!
+//! | attribute | handler | may take | returns |
+//! |---|---|---|---|
+//! | [`http`](macro@http) | an HTTP request | [`Request`] | anything that is [`IntoResponse`] |
+//! | [`invoke`](macro@invoke) | a direct invocation, or any other event as the JSON that Lambda would send | anything that is [`FromEvent`]: a `Deserialize` type, [`Raw`], [`LambdaEvent`] | `Result` of a `Serialize` type or [`Raw`], and an error |
+//!
+//! Either may take a [`Context`] as its second argument, and a crate may have
+//! one of each. A handler is a plain `fn` or an `async fn`. The plain one is
+//! the fast path: prefer it unless there is something to await.
+//!
+//! # Instances
+//!
+//! By default each event gets a fresh instance: what a handler leaves in a
+//! `static` is gone with it. What must last belongs in a store outside.
+//!
+//! # Memory
+//!
+//! The host resets a small instance at next to no cost, so it pays to stay
+//! small: `dunlin new` links functions with a stack of 64 KiB, by
+//! `-Clink-arg=-zstack-size=65536` for the target `wasm32-wasip2` in
+//! `.cargo/config.toml`. The stack lies first in memory, so an overflow traps,
+//! as an access out of bounds. A function that needs more raises the size there,
+//! or, as one of several in a workspace, in its `build.rs`:
+//!
+//! ```
+//! println!("cargo::rustc-link-arg-cdylib=-zstack-size=1048576");
+//! ```
+//!
+//! # Logs
+//!
+//! With the feature `log` (default) the records of the `log` crate, and with
+//! `tracing` the events of the `tracing` crate, reach the host with their level
+//! and fields. What is printed to standard output or error reaches it as plain
+//! text. See [`logging`].
+//!
+//! # Tests on the build machine
+//!
+//! The crate also builds natively, so that handlers can be tested as the plain
+//! functions they are, with [`Request::new`] to make requests. The host is
+//! absent there: [`Context`] answers as it does outside an invocation, with
+//! empty strings, zeros and `None`, and metrics go nowhere.
+//!
+//! ```
+//! # use dunlin_sdk::{Request, Response};
+//! # fn handle(request: Request) -> Response {
+//! #     Response::text(format!("Hello, {}!\n", request.param("name").unwrap()))
+//! # }
+//! let request = Request::new("GET", "/hello/ada").with_param("name", "ada");
+//! assert_eq!(handle(request).body(), b"Hello, ada!\n");
+//! ```
+
+// The attributes name this crate by its name; so may its own tests.
+extern crate self as dunlin_sdk;
+
+mod bindings;
+mod context;
+mod error;
+pub mod http;
+pub mod invoke;
+pub mod lambda;
+pub mod logging;
+pub mod metrics;
+
+pub use context::Context;
+pub use error::Error;
+pub use http::{HttpError, IntoResponse, Json, Request, Response, StatusCode};
+pub use invoke::{FromEvent, FunctionError, Raw};
+pub use lambda::LambdaEvent;
+
+/// Makes a function the handler of HTTP requests.
+///
+/// It takes a [`Request`], then if it likes a [`Context`], and returns anything
+/// that is [`IntoResponse`]. It may be `async`.
+///
+/// ```
+/// use dunlin_sdk::{Error, Json, Request};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Order {
+///     price: f64,
+///     count: u32,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Total {
+///     total: f64,
+/// }
+///
+/// #[dunlin_sdk::http]
+/// fn handle(request: Request) -> Result<Json<Total>, Error> {
+///     let order: Order = request.json()?;
+///     Ok(Json(Total { total: order.price * f64::from(order.count) }))
+/// }
+/// ```
+pub use dunlin_sdk_macros::http;
+
+/// Makes a function the handler of direct invocations.
+///
+/// It takes anything that is [`FromEvent`], then if it likes a [`Context`], and
+/// returns a `Result`: on success a `Serialize` type or [`Raw`], otherwise an
+/// error that becomes a [`FunctionError`]. It may be `async`.
+///
+/// ```
+/// use dunlin_sdk::{Context, Error};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize)]
+/// struct Square {
+///     number: i64,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct Answer {
+///     square: i64,
+///     request_id: String,
+/// }
+///
+/// #[dunlin_sdk::invoke]
+/// fn handle(event: Square, context: Context) -> Result<Answer, Error> {
+///     let square = event.number.checked_mul(event.number).ok_or("too large")?;
+///     Ok(Answer { square, request_id: context.request_id() })
+/// }
+/// ```
+pub use dunlin_sdk_macros::invoke;
+
+/// What the code that the attributes write refers to. Not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings::{http, invoke};
+    pub use crate::http::glue as http_glue;
+    pub use crate::invoke::glue as invoke_glue;
+    pub use crate::logging::install;
+    pub use dunlin_sdk_async as asynchronous;
+
+    /// Sends on what was printed without an end of line: nobody runs a fresh
+    /// instance's destructors.
+    pub fn flush() {
+        use std::io::Write as _;
+
+        let _ = std::io::stdout().flush();
+    }
+}
