@@ -1,0 +1,211 @@
+//! Serving the admin address, and the metrics address if it has one of its own.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use super::credentials::Credentials;
+use super::guard::Guard;
+use super::lambda::{self, Lambda, error::ApiError};
+use super::operator::Operator;
+use super::sigv4::{PayloadHash, RequestHead, Verifier};
+use crate::config::Signatures;
+use crate::invocation::RequestId;
+
+/// A head or a body that takes longer holds a connection for nothing.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections at once: an operator's clients and a scraper are few.
+const MAX_CONNECTIONS: usize = 512;
+/// The services that clients sign for.
+const SERVICES: [&str; 1] = ["lambda"];
+/// After an error of the listening socket.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The admin address.
+pub struct Admin {
+    /// Who may come at all.
+    pub guard: Guard,
+    /// The keys that requests are signed with.
+    pub keys: Vec<Credentials>,
+    /// Whether they must be signed.
+    pub signatures: Signatures,
+    /// The API.
+    pub lambda: Lambda,
+    /// The operator's endpoints, if they are served here.
+    pub operator: Option<Operator>,
+}
+
+impl Admin {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
+        let request_id = RequestId::random();
+        match self.handle(request, request_id).await {
+            Ok(response) => response,
+            Err(error) => {
+                if let ApiError::Service { source } = &error {
+                    let message = format!("the API failed for request {request_id}: {source}");
+                    self.lambda
+                        .telemetry()
+                        .log
+                        .host(crate::telemetry::Level::Error, &message);
+                }
+                error.into_response(&request_id.to_string())
+            }
+        }
+    }
+
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        request_id: RequestId,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let (parts, body) = request.into_parts();
+        self.guard.check(&parts.uri, &parts.headers)?;
+        if let Some(response) = self
+            .operator
+            .as_ref()
+            .and_then(|o| o.answer(&parts.method, parts.uri.path()))
+        {
+            return Ok(response);
+        }
+        // Nobody's body is read before its sender is known.
+        let verifier = Verifier {
+            keys: &self.keys,
+            services: &SERVICES,
+        };
+        let claim = match self.signatures {
+            Signatures::Required => {
+                Some(verifier.check_head(&RequestHead::from(&parts), OffsetDateTime::now_utc())?)
+            }
+            Signatures::Waived => None,
+        };
+        let operation = lambda::route(&parts.method, parts.uri.path(), parts.uri.query())?;
+        let limit = operation.body_limit();
+        let collected =
+            tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+        let body = match collected {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(ApiError::RequestTooLarge {
+                    message: format!(
+                        "Request must be smaller than {limit} bytes for the {} operation",
+                        operation.name()
+                    ),
+                });
+            }
+            Ok(Err(_)) => {
+                return Err(ApiError::InvalidRequestContent {
+                    message: "The request body broke off.".into(),
+                });
+            }
+            Err(_) => {
+                return Err(ApiError::InvalidRequestContent {
+                    message: format!(
+                        "The request body did not arrive within {} seconds.",
+                        BODY_TIMEOUT.as_secs()
+                    ),
+                });
+            }
+        };
+        if let Some(claim) = claim {
+            claim.verify(&PayloadHash::of(&body))?;
+        }
+        self.lambda
+            .run(operation, &parts.headers, body, request_id)
+            .await
+    }
+}
+
+/// Serves an address until the host drains, and ends when its last request
+/// has its answer.
+pub async fn serve<F>(
+    listener: TcpListener,
+    draining: watch::Receiver<bool>,
+    answer: impl Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+) where
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
+    let connections = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut ending = draining.clone();
+    loop {
+        let accept = async {
+            let permit = Arc::clone(&permits)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accept => accepted,
+            _ = ending.wait_for(|draining| *draining) => break,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let answer = answer.clone();
+        let mut draining = draining.clone();
+        connections.spawn(async move {
+            let _permit = permit;
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = draining.wait_for(|draining| *draining) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Answers on the admin address.
+pub fn admin(
+    admin: Arc<Admin>,
+) -> impl Fn(Request<Incoming>) -> AnswerFuture + Clone + Send + Sync + 'static {
+    move |request| Box::pin(Arc::clone(&admin).answer(request))
+}
+
+/// Answers on a metrics address of its own.
+pub fn metrics(
+    operator: Operator,
+) -> impl Fn(Request<Incoming>) -> AnswerFuture + Clone + Send + Sync + 'static {
+    move |request| {
+        let response = operator
+            .answer(request.method(), request.uri().path())
+            .unwrap_or_else(|| {
+                let mut response = Response::new(Bytes::from_static(
+                    b"there is /health, /ready and /metrics\n",
+                ));
+                *response.status_mut() = http::StatusCode::NOT_FOUND;
+                response
+            });
+        Box::pin(std::future::ready(response))
+    }
+}
+
+type AnswerFuture = std::pin::Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;

@@ -1,0 +1,488 @@
+//! The host as a whole: builds the parts once, binds, serves, swaps what is
+//! deployed, and drains in order.
+
+mod machine;
+mod state_dir;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+pub use machine::{default_memory_budget, raise_file_limit};
+pub use state_dir::{StateDir, StateDirError};
+
+use crate::api::credentials::{Credentials, CredentialsError};
+use crate::api::guard::Guard;
+use crate::api::lambda::Lambda;
+use crate::api::operator::Operator;
+use crate::api::server::{self, Admin};
+use crate::config::{HostConfig, Problem, Problems, Signatures};
+use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
+use crate::function::FunctionSpec;
+use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
+use crate::telemetry::{Level, Log, Metrics, Telemetry};
+use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
+
+/// Slots beside those for concurrency and ready instances: for versions that
+/// drain while their successors fill their pools.
+const DRAIN_SLOTS: u32 = 64;
+/// Once time is up, how long connections get to send their 503.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often instances that nobody uses any more are looked for.
+const REAP_INTERVAL: Duration = Duration::from_secs(10);
+/// The version that the manifest's functions run as.
+const LATEST: &str = "$LATEST";
+
+/// Why the host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The manifest's functions cannot be deployed.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    /// The runtime cannot be set up.
+    #[error(transparent)]
+    Runtime(#[from] StartError),
+    /// The admin key cannot be had.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// An address cannot be bound.
+    #[error(
+        "cannot listen on {address} ({key}): {error}; choose another address, or end what uses it"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The key and the option that set it.
+        key: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A thread or runtime cannot be started.
+    #[error("cannot start")]
+    Io(#[from] std::io::Error),
+    /// The metrics cannot be registered: a mistake in the program.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The addresses that are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// The HTTP trigger.
+    pub http: SocketAddr,
+    /// The Lambda API.
+    pub admin: SocketAddr,
+    /// Health and metrics.
+    pub metrics: SocketAddr,
+}
+
+/// A host that serves.
+pub struct App {
+    parts: Parts,
+    addresses: Addresses,
+    operator: Operator,
+    trigger: Arc<HttpTrigger>,
+    draining: watch::Sender<Draining>,
+    api_draining: watch::Sender<bool>,
+    http: JoinHandle<()>,
+    api: Vec<JoinHandle<()>>,
+    cores: Arc<Cores>,
+    reaper: JoinHandle<()>,
+    deployed: Deployed,
+    drain_timeout: Duration,
+}
+
+/// What a deployment needs.
+struct Parts {
+    runtime: Runtime,
+    dispatcher: Arc<Dispatcher>,
+    telemetry: Telemetry,
+    concurrency: u32,
+}
+
+/// What is deployed now.
+struct Deployed {
+    admission: Admission,
+    functions: Vec<(FunctionSpec, Arc<Version>)>,
+}
+
+impl App {
+    /// Loads the functions, binds the addresses, and serves. Must be called in
+    /// a runtime of its own: the cores have theirs.
+    ///
+    /// # Errors
+    /// If anything is wrong; then nothing was served.
+    pub async fn start(
+        host: &HostConfig,
+        functions: Vec<FunctionSpec>,
+        manifest: &Path,
+        state: &StateDir,
+        compiler: Compiler,
+        log: Log,
+    ) -> Result<Self, AppError> {
+        let telemetry = Telemetry {
+            log,
+            metrics: Arc::new(Metrics::new()?),
+            log_invocations: host.log.invocations,
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let identity = &host.identity;
+        let runtime = Runtime::start(
+            RuntimeOptions {
+                slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
+                ready: host.runtime.ready,
+                max_memory: host.runtime.max_memory.0,
+                memory_reset: host.runtime.memory_reset,
+                memory_budget: host
+                    .runtime
+                    .memory_budget
+                    .map_or_else(default_memory_budget, |budget| budget.0),
+                cores,
+                state: state.path().to_owned(),
+                compiler,
+                arn_prefix: format!(
+                    "arn:aws:lambda:{}:{}:function:",
+                    identity.region, identity.account
+                ),
+            },
+            telemetry.clone(),
+        )?;
+        let keys = vec![Credentials::load_or_create(state.path())?];
+        let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
+        let parts = Parts {
+            runtime,
+            dispatcher,
+            telemetry,
+            concurrency: host.admission.concurrency,
+        };
+
+        let versions = parts.load(functions, &[], manifest).await?;
+        let admission = Admission::new(
+            parts.concurrency,
+            host.admission.wait,
+            versions.iter().map(|(spec, _)| spec),
+        );
+
+        // All is well: only now anything listens.
+        let http_socket = bind(host.http.listen, "host.http, --http")?;
+        let admin_socket = bind(host.admin.listen, "host.admin, --admin")?;
+        let metrics_socket = host
+            .metrics
+            .listen
+            .map(|address| bind(address, "host.metrics, --metrics"))
+            .transpose()?;
+        let addresses = Addresses {
+            http: http_socket.local_addr()?,
+            admin: admin_socket.local_addr()?,
+            metrics: metrics_socket
+                .as_ref()
+                .unwrap_or(&admin_socket)
+                .local_addr()?,
+        };
+
+        let cores = Arc::new(Cores::start(cores)?);
+        let (draining, drained) = watch::channel(Draining::No);
+        let limits = Limits {
+            header_timeout: host.http.header_timeout,
+            body_timeout: host.http.body_timeout,
+            idle_timeout: host.http.idle_timeout,
+            max_connections: host.http.max_connections as usize,
+            max_header_bytes: host.http.max_header_bytes.as_usize(),
+            max_headers: host.http.max_headers as usize,
+        };
+        let trigger = HttpTrigger::new(
+            Arc::clone(&parts.dispatcher),
+            parts.telemetry.clone(),
+            Arc::clone(parts.runtime.budget()),
+            limits,
+            drained,
+        );
+        let deployed = Deployed {
+            admission,
+            functions: versions,
+        };
+        parts.deploy(&deployed, &trigger, manifest)?;
+
+        let operator = Operator::new(parts.telemetry.clone(), Arc::clone(parts.runtime.budget()));
+        let (api_draining, api_drained) = watch::channel(false);
+        let admin = Arc::new(Admin {
+            guard: Guard::new(addresses.admin, &[])
+                .expect("an address without further names is a guard"),
+            keys,
+            signatures: host.admin.signatures,
+            lambda: Lambda::new(
+                Arc::clone(&parts.dispatcher),
+                Arc::clone(&cores),
+                parts.telemetry.clone(),
+                identity.account.clone(),
+                identity.region.clone(),
+            ),
+            operator: metrics_socket.is_none().then(|| operator.clone()),
+        });
+        if host.admin.signatures == Signatures::Waived {
+            parts.telemetry.log.host(
+                Level::Warn,
+                "the admin address takes unsigned requests (--insecure-admin)",
+            );
+        }
+        let http = tokio::spawn(
+            Listener::new(http_socket)?.serve(Arc::clone(&trigger), Arc::clone(&cores)),
+        );
+        let mut api = vec![tokio::spawn(server::serve(
+            TcpListener::from_std(admin_socket)?,
+            api_drained.clone(),
+            server::admin(admin),
+        ))];
+        if let Some(socket) = metrics_socket {
+            let listener = TcpListener::from_std(socket)?;
+            api.push(tokio::spawn(server::serve(
+                listener,
+                api_drained,
+                server::metrics(operator.clone()),
+            )));
+        }
+        let reaper = tokio::spawn({
+            let reap = parts.runtime.reaper();
+            async move {
+                loop {
+                    tokio::time::sleep(REAP_INTERVAL).await;
+                    reap();
+                }
+            }
+        });
+        let reset = parts.runtime.memory_reset().as_str();
+        let message = format!(
+            "ready: memory-reset is {reset}, the memory budget {} bytes",
+            parts.runtime.budget().limit()
+        );
+        parts.telemetry.log.host(Level::Info, &message);
+        operator.set_ready(true);
+        Ok(Self {
+            parts,
+            addresses,
+            operator,
+            trigger,
+            draining,
+            api_draining,
+            http,
+            api,
+            cores,
+            reaper,
+            deployed,
+            drain_timeout: host.drain_timeout,
+        })
+    }
+
+    /// The addresses that are served.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The functions that are deployed.
+    pub fn functions(&self) -> impl Iterator<Item = &FunctionSpec> {
+        self.deployed.functions.iter().map(|(spec, _)| spec)
+    }
+
+    /// Puts other functions in force. What is the same goes on as it is; what
+    /// runs ends on what it began with.
+    ///
+    /// # Errors
+    /// If one cannot be deployed: then all stays as it was.
+    pub async fn swap(
+        &mut self,
+        functions: Vec<FunctionSpec>,
+        manifest: &Path,
+    ) -> Result<(), AppError> {
+        let versions = self
+            .parts
+            .load(functions, &self.deployed.functions, manifest)
+            .await?;
+        let admission = self.deployed.admission.again(
+            self.parts.concurrency,
+            versions.iter().map(|(spec, _)| spec),
+        );
+        let deployed = Deployed {
+            admission,
+            functions: versions,
+        };
+        self.parts.deploy(&deployed, &self.trigger, manifest)?;
+        self.deployed = deployed;
+        Ok(())
+    }
+
+    /// Ends in order: not ready, no new connections, what runs ends; after the
+    /// drain timeout what still runs gets 503. Answers whether all ended by
+    /// itself.
+    pub async fn drain(self) -> bool {
+        let Self {
+            parts,
+            operator,
+            trigger,
+            draining,
+            api_draining,
+            mut http,
+            mut api,
+            cores,
+            reaper,
+            drain_timeout,
+            ..
+        } = self;
+        operator.set_ready(false);
+        parts.telemetry.log.host(Level::Info, "draining");
+        trigger.close();
+        draining.send_replace(Draining::Yes);
+        let deadline = Instant::now() + drain_timeout;
+        let mut in_time = timeout_at(deadline, &mut http).await.is_ok();
+        // Last: until here health and metrics show the drain. Direct
+        // invocations have the rest of the time.
+        api_draining.send_replace(true);
+        for server in &mut api {
+            in_time &= timeout_at(deadline, server).await.is_ok();
+        }
+        if !in_time {
+            let message = "the drain timeout has passed: what still runs is ended";
+            parts.telemetry.log.host(Level::Warn, message);
+            draining.send_replace(Draining::Expired);
+            let last = Instant::now() + LAST_ANSWERS;
+            if !http.is_finished() {
+                let _ = timeout_at(last, &mut http).await;
+            }
+            http.abort();
+            api.iter().for_each(JoinHandle::abort);
+        }
+        // What is left on the cores ends here, and is recorded as cancelled.
+        tokio::task::block_in_place(|| cores.stop());
+        reaper.abort();
+        parts.telemetry.log.host(Level::Info, "drained");
+        in_time
+    }
+}
+
+impl Parts {
+    /// Loads what is not loaded yet, and finds every problem.
+    async fn load(
+        &self,
+        functions: Vec<FunctionSpec>,
+        before: &[(FunctionSpec, Arc<Version>)],
+        manifest: &Path,
+    ) -> Result<Vec<(FunctionSpec, Arc<Version>)>, Problems> {
+        let mut versions = Vec::with_capacity(functions.len());
+        let mut problems = Vec::new();
+        for spec in functions {
+            let Some(path) = spec.component.file().map(Path::to_owned) else {
+                problems.push(unbuilt(&spec, manifest));
+                continue;
+            };
+            let old = before.iter().find(|(old, _)| old.name == spec.name);
+            if let Some((_, version)) =
+                old.filter(|(old, version)| *old == spec && version.is_current(&path))
+            {
+                versions.push((spec, Arc::clone(version)));
+                continue;
+            }
+            let share = match old {
+                Some((old, version)) if old.weight == spec.weight => {
+                    Arc::clone(&version.common.share)
+                }
+                _ => Share::new(spec.weight),
+            };
+            match self.runtime.load(spec.clone(), &path, LATEST, share).await {
+                Ok(version) => versions.push((spec, version)),
+                Err(error) => problems.push(Problem {
+                    at: at(&spec, manifest),
+                    key: format!("function.{}", spec.name),
+                    value: None,
+                    what: error.to_string(),
+                    remedy: error.remedy(),
+                }),
+            }
+        }
+        if problems.is_empty() {
+            Ok(versions)
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    fn deploy(
+        &self,
+        deployed: &Deployed,
+        trigger: &HttpTrigger,
+        manifest: &Path,
+    ) -> Result<(), Problems> {
+        let mut catalogue = Catalogue::default();
+        let mut routes = Vec::new();
+        for (spec, version) in &deployed.functions {
+            catalogue.insert(Function {
+                version: Arc::clone(version),
+                lane: deployed.admission.lane(&spec.name),
+            });
+            let function = catalogue.get(&spec.name).expect("it was just put in");
+            routes.extend(spec.routes.iter().map(|route| {
+                let target = Target {
+                    function: Arc::clone(function),
+                    pattern: route.path.as_str().into(),
+                };
+                (route.clone(), target)
+            }));
+        }
+        let routes = Routes::new(routes).map_err(|conflict| {
+            Problems(vec![Problem {
+                at: Some((manifest.to_owned(), 1)),
+                key: "http".into(),
+                value: None,
+                what: conflict.to_string(),
+                remedy: "change one of them".into(),
+            }])
+        })?;
+        // Routes hold their functions: whichever of the two is newer for a
+        // moment, each request runs on one of them.
+        trigger.route(routes);
+        self.dispatcher.deploy(catalogue);
+        Ok(())
+    }
+}
+
+fn bind(address: SocketAddr, key: &'static str) -> Result<std::net::TcpListener, AppError> {
+    http::bind(address).map_err(|error| AppError::Bind {
+        address,
+        key,
+        error,
+    })
+}
+
+/// Where the manifest speaks of a function.
+fn at(spec: &FunctionSpec, manifest: &Path) -> Option<(std::path::PathBuf, usize)> {
+    let text = std::fs::read_to_string(manifest).ok()?;
+    let name = spec.name.as_str();
+    let is_header = |line: &str| {
+        let line = line.trim();
+        line.starts_with(&format!("[function.{name}]"))
+            || line.starts_with(&format!("[function.\"{name}\"]"))
+    };
+    let line = text
+        .lines()
+        .position(is_header)
+        .map_or(1, |index| index + 1);
+    Some((manifest.to_owned(), line))
+}
+
+fn unbuilt(spec: &FunctionSpec, manifest: &Path) -> Problem {
+    Problem {
+        at: at(spec, manifest),
+        key: format!("function.{}.source", spec.name),
+        value: spec
+            .component
+            .package()
+            .map(|folder| folder.display().to_string()),
+        what: "it is not built".into(),
+        remedy: "run `dunlin build`".into(),
+    }
+}

@@ -1,0 +1,149 @@
+//! `dunlin:event/context`: what a handler may ask about its invocation.
+
+use std::time::{Instant, SystemTime};
+
+use wasmtime::AsContext as _;
+use wasmtime::component::{Access, HasSelf};
+
+use super::bindings::dunlin::event::{context, types};
+use crate::function::Fuel;
+use crate::runtime::State;
+
+impl types::Host for State {}
+
+impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<State> {
+    fn remaining_fuel(mut store: Access<'_, T, Self>) -> Option<u64> {
+        let unlimited = store.get().common.spec.limits.fuel == Fuel::Unlimited;
+        if unlimited {
+            None
+        } else {
+            store.as_context().get_fuel().ok()
+        }
+    }
+}
+
+impl context::Host for State {
+    fn request_id(&mut self) -> String {
+        self.current
+            .as_ref()
+            .map(|current| current.call.request_id.to_string())
+            .unwrap_or_default()
+    }
+
+    fn function_name(&mut self) -> String {
+        self.common.spec.name.to_string()
+    }
+
+    fn function_version(&mut self) -> String {
+        self.common.version.clone()
+    }
+
+    fn invoked_as(&mut self) -> String {
+        // Lambda's rule: the qualifier as the caller gave it, none if none.
+        match self
+            .current
+            .as_ref()
+            .and_then(|current| current.call.qualifier.as_deref())
+        {
+            Some(qualifier) => format!("{}:{qualifier}", self.common.arn),
+            None => self.common.arn.clone(),
+        }
+    }
+
+    fn memory_limit(&mut self) -> u64 {
+        self.common.spec.limits.memory.0
+    }
+
+    fn deadline(&mut self) -> u64 {
+        self.current
+            .as_ref()
+            .map(|current| current.deadline_unix())
+            .unwrap_or_default()
+    }
+
+    fn remaining_time(&mut self) -> u64 {
+        let left = self
+            .current
+            .as_ref()
+            .map(|current| current.deadline.saturating_duration_since(Instant::now()));
+        u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn attempt(&mut self) -> u32 {
+        self.current
+            .as_ref()
+            .map(|current| current.call.attempt)
+            .unwrap_or_default()
+    }
+
+    fn traceparent(&mut self) -> Option<String> {
+        let call = &self.current.as_ref()?.call;
+        Some(match &call.traceparent {
+            Some(theirs) => theirs.clone(),
+            // A trace that begins here, of which nobody keeps samples. Named
+            // after the request, so that the two can be told from each other.
+            None => call.request_id.with_str(|id| {
+                let trace = id.replace('-', "");
+                format!("00-{trace}-{}-00", &trace[16..])
+            }),
+        })
+    }
+
+    fn route_parameters(&mut self) -> Vec<(String, String)> {
+        let route = self
+            .current
+            .as_ref()
+            .and_then(|current| current.call.route.as_ref());
+        route
+            .map(|route| route.parameters.clone())
+            .unwrap_or_default()
+    }
+
+    fn route(&mut self) -> Option<String> {
+        Some(
+            self.current
+                .as_ref()?
+                .call
+                .route
+                .as_ref()?
+                .pattern
+                .to_string(),
+        )
+    }
+
+    fn client_address(&mut self) -> Option<String> {
+        Some(self.current.as_ref()?.call.client?.to_string())
+    }
+
+    fn client_context(&mut self) -> Option<String> {
+        self.current.as_ref()?.call.client_context.clone()
+    }
+
+    fn log_group(&mut self) -> String {
+        format!("/aws/lambda/{}", self.common.spec.name)
+    }
+
+    fn log_stream(&mut self) -> String {
+        let version = &self.common.version;
+        self.log_stream
+            .get_or_insert_with(|| {
+                let day = time::OffsetDateTime::from(SystemTime::now()).date();
+                let (year, month, day) = (day.year(), u8::from(day.month()), day.day());
+                format!(
+                    "{year}/{month:02}/{day:02}/[{version}]{}",
+                    uuid::Uuid::new_v4().simple()
+                )
+            })
+            .clone()
+    }
+
+    fn secret(&mut self, name: String) -> Option<String> {
+        // Only within an invocation: what `init` sees may be kept for all.
+        self.current.as_ref()?;
+        let secrets = &self.common.spec.secrets;
+        secrets
+            .iter()
+            .find(|secret| secret.name == name)
+            .map(|secret| secret.value.clone())
+    }
+}

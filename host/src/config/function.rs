@@ -1,0 +1,296 @@
+//! The tables `[function.NAME]`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::document::{Field, Section};
+use super::routes::Routes;
+use super::{HostConfig, Sources, values};
+use crate::function::{
+    ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
+    DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
+    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, TIMEOUT_RANGE,
+    WEIGHT_RANGE,
+};
+
+/// Reads all functions, and checks what they promise together against the host.
+pub(super) fn read_all(
+    root: &Section<'_>,
+    host: &HostConfig,
+    folder: &Path,
+    sources: Sources<'_>,
+) -> (Vec<FunctionSpec>, Vec<PathBuf>) {
+    let mut reader = Reader {
+        host,
+        folder,
+        sources,
+        value_files: Vec::new(),
+        routes: Routes::default(),
+        reserved: Promises::default(),
+        provisioned: Promises::default(),
+    };
+    let mut functions = Vec::new();
+    for (name, field) in root.table("function").entries() {
+        let name = FunctionName::new(name).inspect_err(|_| {
+            field.secret_problem(
+                "cannot name a function",
+                "use 1 to 64 letters, digits, `-` and `_`",
+            );
+        });
+        let Some(section) = field.table() else {
+            continue;
+        };
+        // Under a bad name everything else is still checked.
+        let checked = name.clone().unwrap_or_else(|_| placeholder());
+        let spec = reader.function(checked, &section);
+        functions.extend(name.is_ok().then_some(spec));
+    }
+    reader.check_promises(&functions);
+    reader.routes.check(root.report());
+    (functions, reader.value_files)
+}
+
+fn placeholder() -> FunctionName {
+    FunctionName::new("unnamed").expect("letters name a function")
+}
+
+struct Reader<'a> {
+    host: &'a HostConfig,
+    folder: &'a Path,
+    sources: Sources<'a>,
+    value_files: Vec<PathBuf>,
+    routes: Routes,
+    reserved: Promises<'a>,
+    provisioned: Promises<'a>,
+}
+
+/// What functions ask for out of one store: who, how much, where.
+#[derive(Default)]
+struct Promises<'a>(Vec<(FunctionName, u32, Field<'a>)>);
+
+impl<'a> Reader<'a> {
+    fn function(&mut self, name: FunctionName, section: &Section<'a>) -> FunctionSpec {
+        let spec = FunctionSpec {
+            component: self.component(section),
+            limits: self.limits(section),
+            isolation: section.choice(
+                "isolation",
+                Isolation::default(),
+                &[("fresh", Isolation::Fresh), ("reuse", Isolation::Reuse)],
+            ),
+            reserved_concurrency: self.reserved(&name, section),
+            provisioned: self.provisioned(&name, section),
+            weight: section.number("weight", DEFAULT_WEIGHT, WEIGHT_RANGE),
+            environment: values::environment(section, self.folder, self.sources)
+                .collect_into(&mut self.value_files),
+            secrets: values::secrets(section, self.folder, self.sources)
+                .collect_into(&mut self.value_files),
+            routes: self.routes.read(&name, section),
+            name,
+        };
+        values::check_names(section, &spec);
+        section.unknown();
+        spec
+    }
+
+    fn component(&self, section: &Section<'_>) -> ComponentSource {
+        let source = section.get("source");
+        let component = section.get("component");
+        match (source, component) {
+            (Some(source), None) => {
+                let folder = self
+                    .folder
+                    .join(source.string("functions/hello").unwrap_or(""));
+                if source.value().is_str() && !folder.join("Cargo.toml").is_file() {
+                    source.problem(
+                        "no cargo package there: `Cargo.toml` is missing",
+                        "name the folder of one, relative to the manifest",
+                    );
+                }
+                ComponentSource::Package {
+                    folder,
+                    built: None,
+                }
+            }
+            (None, Some(component)) => {
+                let file = self
+                    .folder
+                    .join(component.string("functions/hello.wasm").unwrap_or(""));
+                if component.value().is_str() {
+                    check_component(&component, &file);
+                }
+                ComponentSource::File(file)
+            }
+            (Some(_), Some(component)) => {
+                component.problem(
+                    "both `source` and `component` are given",
+                    "leave one of them out",
+                );
+                ComponentSource::File(PathBuf::new())
+            }
+            (None, None) => {
+                section.problem(
+                    "neither `source` nor `component` is given",
+                    "name the folder of a cargo package as `source`, or a `.wasm` file as \
+                     `component`",
+                );
+                ComponentSource::File(PathBuf::new())
+            }
+        }
+    }
+
+    fn limits(&self, section: &Section<'_>) -> Limits {
+        Limits {
+            memory: self.memory(section),
+            timeout: section.duration("timeout", DEFAULT_TIMEOUT, TIMEOUT_RANGE),
+            fuel: section
+                .get("fuel")
+                .and_then(|field| fuel(&field))
+                .unwrap_or_default(),
+            request: section.size("request-limit", DEFAULT_PAYLOAD, PAYLOAD_RANGE),
+            response: section.size("response-limit", DEFAULT_PAYLOAD, PAYLOAD_RANGE),
+            log: section.size("log-limit", DEFAULT_LOG_BYTES, LOG_RANGE),
+        }
+    }
+
+    fn memory(&self, section: &Section<'_>) -> ByteSize {
+        let ceiling = self.host.runtime.max_memory;
+        let above = format!("above the host's `max-memory` of {ceiling}");
+        let Some(field) = section.get("memory") else {
+            if DEFAULT_MEMORY > ceiling {
+                let what = format!("`memory` is {DEFAULT_MEMORY} by default, {above}");
+                section.problem(what, "set `memory`, or raise `max-memory`");
+            }
+            return DEFAULT_MEMORY;
+        };
+        let memory = field.size(MEMORY_RANGE);
+        if memory.is_some_and(|memory| memory > ceiling) {
+            field.problem(above, "lower it, or raise `max-memory`");
+        }
+        memory.unwrap_or(DEFAULT_MEMORY)
+    }
+
+    fn reserved(&mut self, name: &FunctionName, section: &Section<'a>) -> Option<u32> {
+        let field = section.get("reserved-concurrency")?;
+        let reserved = field.number(0..=self.host.admission.concurrency)?;
+        self.reserved.0.push((name.clone(), reserved, field));
+        Some(reserved)
+    }
+
+    fn provisioned(&mut self, name: &FunctionName, section: &Section<'a>) -> u32 {
+        let Some(field) = section.get("provisioned") else {
+            return DEFAULT_PROVISIONED;
+        };
+        let Some(provisioned) = field.number(PROVISIONED_RANGE) else {
+            return DEFAULT_PROVISIONED;
+        };
+        self.provisioned.0.push((name.clone(), provisioned, field));
+        provisioned
+    }
+
+    fn check_promises(&self, functions: &[FunctionSpec]) {
+        let concurrency = self.host.admission.concurrency;
+        // Only what the operator wrote is a promise: the default is what the pool keeps
+        // ready as long as there is room.
+        self.provisioned
+            .check(self.host.runtime.ready, "provisioned", "ready");
+        self.reserved
+            .check(concurrency, "reserved-concurrency", "concurrency");
+        let unreserved = functions
+            .iter()
+            .find(|function| function.reserved_concurrency.is_none());
+        if self.reserved.sum() == u64::from(concurrency)
+            && let (Some(unreserved), Some((_, _, field))) = (unreserved, self.reserved.0.last())
+        {
+            field.problem(
+                format!(
+                    "nothing of the host's `concurrency` of {concurrency} is left for \
+                     function `{}`, which reserves none",
+                    unreserved.name
+                ),
+                "lower it, or raise `concurrency`",
+            );
+        }
+    }
+}
+
+impl Promises<'_> {
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|(_, amount, _)| u64::from(*amount)).sum()
+    }
+
+    /// Reports the function with which the sum goes above what there is.
+    fn check(&self, available: u32, key: &str, host_key: &str) {
+        let mut sum = 0;
+        for (_, amount, field) in &self.0 {
+            sum += u64::from(*amount);
+            if sum <= u64::from(available) {
+                continue;
+            }
+            let all: Vec<String> = self
+                .0
+                .iter()
+                .map(|(name, amount, _)| format!("{name} {amount}"))
+                .collect();
+            field.problem(
+                format!(
+                    "all `{key}` together ({}) are {}, more than the host's `{host_key}` of \
+                     {available}",
+                    all.join(", "),
+                    self.sum(),
+                ),
+                format!("lower one, or raise `{host_key}`"),
+            );
+            return;
+        }
+    }
+}
+
+fn fuel(field: &Field<'_>) -> Option<Fuel> {
+    let remedy = "write `\"auto\"`, `\"off\"` or a number of units, 1 or more";
+    match field.value().as_str() {
+        Some("auto") => Some(Fuel::FromTimeout),
+        Some("off") => Some(Fuel::Unlimited),
+        Some(_) => {
+            field.problem("unknown word", remedy);
+            None
+        }
+        None => match field.integer("1 or more, or `\"auto\"` or `\"off\"`")? {
+            0 => {
+                field.problem("too small", remedy);
+                None
+            }
+            units => Some(Fuel::Units(units)),
+        },
+    }
+}
+
+/// Tells from its first bytes whether a file can be a component. The rest is for the
+/// engine to say.
+fn check_component(field: &Field<'_>, file: &Path) {
+    const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+    const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
+    let build = "build it with `cargo build --target wasm32-wasip2`, or give its package as \
+                 `source`";
+    // A pipe would block the open.
+    if !file.is_file() {
+        let what = if file.exists() {
+            "not a file"
+        } else {
+            "no such file"
+        };
+        return field.problem(what, format!("correct the path, or {build}"));
+    }
+    let mut head = Vec::new();
+    let read = std::fs::File::open(file).and_then(|f| f.take(8).read_to_end(&mut head));
+    if let Err(error) = read {
+        return field.problem(format!("cannot be read: {error}"), "make it readable");
+    }
+    if head == MODULE {
+        field.problem("a core WebAssembly module, no component", build);
+    } else if head.is_empty() || (head.len() < 8 && COMPONENT.starts_with(&head)) {
+        field.problem("cut short: less than the header of a component", build);
+    } else if head != COMPONENT {
+        field.problem("no WebAssembly component", build);
+    }
+}

@@ -1,0 +1,170 @@
+//! The dispatcher: from an event for a function to an outcome. Knows names,
+//! versions and concurrency; knows nothing of HTTP or SQL.
+
+mod admission;
+mod catalogue;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+pub use admission::{Admission, Lane};
+pub use catalogue::{Catalogue, Function};
+
+use crate::function::FunctionName;
+use crate::invocation::{Answer, Call, Event, Failure, OutcomeKind};
+use crate::runtime::{Unavailable, Version, timed_out};
+use crate::telemetry::{Record, Telemetry};
+
+pub use crate::telemetry::Ended;
+
+/// Takes events to instances.
+pub struct Dispatcher {
+    catalogue: ArcSwap<Catalogue>,
+    telemetry: Telemetry,
+}
+
+/// A name or a qualifier that nothing answers to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no function `{name}`{} is deployed", qualifier.as_ref().map(|q| format!(" with the version or alias `{q}`")).unwrap_or_default())]
+pub struct NotFound {
+    /// The name.
+    pub name: String,
+    /// The qualifier, if one was given.
+    pub qualifier: Option<String>,
+}
+
+impl Dispatcher {
+    /// A dispatcher that knows no function yet.
+    #[must_use]
+    pub fn new(telemetry: Telemetry) -> Self {
+        Self {
+            catalogue: ArcSwap::default(),
+            telemetry,
+        }
+    }
+
+    /// Puts another catalogue in force, as one. Events under way end on what
+    /// they began with.
+    pub fn deploy(&self, catalogue: Catalogue) {
+        let old = self.catalogue.swap(Arc::new(catalogue));
+        let new = self.catalogue.load();
+        for (name, function) in old.iter() {
+            let stays = new
+                .get(name)
+                .is_some_and(|now| Arc::ptr_eq(&now.version, &function.version));
+            if !stays {
+                function.version.retire();
+            }
+        }
+    }
+
+    /// What is deployed.
+    #[must_use]
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// Resolves a name and a qualifier to what answers to them now.
+    ///
+    /// # Errors
+    /// If nothing does.
+    pub fn resolve(&self, name: &str, qualifier: Option<&str>) -> Result<Arc<Function>, NotFound> {
+        let not_found = || NotFound {
+            name: name.to_owned(),
+            qualifier: qualifier.map(str::to_owned),
+        };
+        let name = FunctionName::new(name).map_err(|_| not_found())?;
+        let catalogue = self.catalogue.load();
+        let function = catalogue.get(&name).ok_or_else(not_found)?;
+        match qualifier {
+            Some(qualifier) if qualifier != function.version.common.version => Err(not_found()),
+            _ => Ok(Arc::clone(function)),
+        }
+    }
+
+    /// Runs one invocation: admits it, leases an instance, runs the handler and
+    /// records the outcome. `interpret` makes of the handler's answer what the
+    /// trigger needs; an answer that it cannot use fails the invocation.
+    ///
+    /// Dropping the future cancels the invocation and drops its instance.
+    ///
+    /// Answers every outcome but `ok` as a failure.
+    pub async fn invoke<T>(
+        &self,
+        function: &Function,
+        event: Event,
+        call: Call,
+        interpret: impl FnOnce(Answer) -> Result<T, Failure>,
+    ) -> Ended<T> {
+        let version = &function.version;
+        let common = &version.common;
+        // Dropped last: if this future is, the record is that of a cancelled
+        // invocation whose instance and permit are gone already.
+        let mut record = Record::begin(
+            &self.telemetry,
+            &common.metrics,
+            &common.spec.name,
+            &common.version,
+            &call,
+        );
+        let permit = match function
+            .lane
+            .admit(&self.telemetry.metrics.admission_waiting)
+            .await
+        {
+            Ok(permit) => permit,
+            Err(failure) => {
+                return record.failed(failure);
+            }
+        };
+        record.leased();
+        // The wait for an instance counts: a client's time passes all the same.
+        let deadline = Instant::now() + common.spec.limits.timeout;
+        // However this ends, another instance takes the place of the leased one.
+        let _refill = Refill(version);
+        let mut lease = match version.lease(deadline, &mut record.usage.cpu).await {
+            Ok(lease) => lease,
+            Err(unavailable) => {
+                let failure = match unavailable {
+                    Unavailable::Full(message) => {
+                        admission::throttled(format!("no room for another instance: {message}"))
+                    }
+                    Unavailable::TooSlow => timed_out(common, call.request_id),
+                    Unavailable::Broken(failure) => failure,
+                };
+                return record.failed(failure);
+            }
+        };
+        let (result, sound) = lease
+            .instance
+            .call(&event, call, deadline, &mut record.usage)
+            .await;
+        // First the permit, then the record: who reads that nothing runs any more
+        // may count on it.
+        version.give_back(lease, sound);
+        drop(permit);
+        match result.and_then(interpret) {
+            Ok(answer) => record.ok(answer),
+            Err(failure) => record.failed(failure),
+        }
+    }
+}
+
+/// Makes up for a leased instance when the invocation is over.
+struct Refill<'a>(&'a Arc<Version>);
+
+impl Drop for Refill<'_> {
+    fn drop(&mut self) {
+        self.0.refill();
+    }
+}
+
+impl Failure {
+    /// The host could not do its part.
+    #[must_use]
+    pub fn host(message: impl Into<String>) -> Self {
+        Self::new(OutcomeKind::HostError, "ServiceException", message)
+    }
+}

@@ -1,0 +1,14 @@
+//! What a function is: names, limits and policy. Plain data, no I/O.
+
+mod name;
+mod spec;
+mod units;
+
+pub use name::{FunctionName, InvalidName};
+pub use spec::{
+    ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_PROVISIONED,
+    DEFAULT_TIMEOUT, DEFAULT_WEIGHT, FUEL_PER_SECOND, Fuel, FunctionSpec, Isolation, LOG_RANGE,
+    Limits, MAX_ENVIRONMENT, MAX_SECRET, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, Route,
+    RouteMethod, Secret, TIMEOUT_RANGE, WEIGHT_RANGE,
+};
+pub use units::{ByteSize, InvalidUnit, parse_duration};

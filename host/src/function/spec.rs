@@ -1,0 +1,212 @@
+//! A function's configuration, checked.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{ByteSize, FunctionName};
+
+/// Lambda's `MemorySize` default.
+pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(128);
+/// Lambda's `Timeout` default.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Lambda's limit for a synchronous payload, request and response alike.
+pub const DEFAULT_PAYLOAD: ByteSize = ByteSize::mib(6);
+/// What one invocation may write to stdout and stderr together: enough for a
+/// long stack trace, little enough that a flood costs nobody.
+pub const DEFAULT_LOG_BYTES: ByteSize = ByteSize::kib(64);
+/// Instances kept ready per function: one for the event that comes now, one
+/// for the event that comes while the first is being replaced.
+pub const DEFAULT_PROVISIONED: u32 = 2;
+
+/// The share of the cores of a function that names none.
+pub const DEFAULT_WEIGHT: u32 = 100;
+
+/// From the least that a component runs in to what 32-bit memory can address.
+pub const MEMORY_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(4096);
+/// Up to Lambda's longest `Timeout`.
+pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_mins(15);
+/// A payload is held in memory as a whole: 64 MiB is ten times Lambda's.
+pub const PAYLOAD_RANGE: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(64);
+/// 0 drops all that is written.
+pub const LOG_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16);
+/// What one function may keep ready: Lambda's default concurrency of an account.
+pub const PROVISIONED_RANGE: RangeInclusive<u32> = 0..=1000;
+/// Two decades up and down from the default.
+pub const WEIGHT_RANGE: RangeInclusive<u32> = 1..=10_000;
+/// Lambda's limit for all environment variables together, names and values.
+pub const MAX_ENVIRONMENT: ByteSize = ByteSize::kib(4);
+/// The longest value of a secret: AWS Secrets Manager's limit.
+pub const MAX_SECRET: ByteSize = ByteSize::kib(64);
+
+/// The rate from which the default budget of fuel follows: more than any core
+/// of today executes, so that the deadline comes first for a busy guest, and
+/// fixed, so that the same work has the same budget on every box.
+pub const FUEL_PER_SECOND: u64 = 20_000_000_000;
+
+/// How a function's instances are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// A fresh sandbox for each invocation.
+    #[default]
+    Fresh,
+    /// One invocation after another in the same instance, as AWS Lambda does.
+    Reuse,
+}
+
+/// The budget of computation of one invocation. A unit is about one
+/// WebAssembly instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fuel {
+    /// From the timeout, by [`FUEL_PER_SECOND`].
+    #[default]
+    FromTimeout,
+    /// Exactly so much.
+    Units(u64),
+    /// None: the deadline alone ends the guest.
+    Unlimited,
+}
+
+/// What one invocation may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// All linear memories and tables of the instance together.
+    pub memory: ByteSize,
+    /// Wall time of the handler, host calls included.
+    pub timeout: Duration,
+    /// Computation.
+    pub fuel: Fuel,
+    /// The largest request body or payload.
+    pub request: ByteSize,
+    /// The largest response: body and headers together.
+    pub response: ByteSize,
+    /// What may be written to stdout and stderr together.
+    pub log: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: DEFAULT_MEMORY,
+            timeout: DEFAULT_TIMEOUT,
+            fuel: Fuel::default(),
+            request: DEFAULT_PAYLOAD,
+            response: DEFAULT_PAYLOAD,
+            log: DEFAULT_LOG_BYTES,
+        }
+    }
+}
+
+impl Limits {
+    /// The units of fuel an invocation gets.
+    #[must_use]
+    pub fn fuel_units(&self) -> u64 {
+        match self.fuel {
+            Fuel::Units(units) => units,
+            Fuel::Unlimited => u64::MAX,
+            Fuel::FromTimeout => {
+                let units = self.timeout.as_secs_f64() * FUEL_PER_SECOND as f64;
+                (units as u64).max(1)
+            }
+        }
+    }
+}
+
+/// Which requests a route takes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RouteMethod {
+    /// Every method.
+    Any,
+    /// This one, in upper case.
+    Only(String),
+}
+
+/// An HTTP trigger: which requests become events for the function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The `Host` it answers to, without port, in lower case. None: every host.
+    pub host: Option<String>,
+    /// The methods.
+    pub method: RouteMethod,
+    /// The path pattern, in matchit's syntax: `/users/{id}`, `/files/{*rest}`.
+    pub path: String,
+}
+
+/// A secret: the name the guest asks for, and its value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The declared name.
+    pub name: String,
+    /// The value. Never printed.
+    pub value: String,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret")
+            .field("name", &self.name)
+            .field("value", &"…")
+            .finish()
+    }
+}
+
+/// Where a function's component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ComponentSource {
+    /// A `.wasm` file.
+    File(PathBuf),
+    /// A cargo package.
+    Package {
+        /// Its folder.
+        folder: PathBuf,
+        /// The component that was built from it, once it is.
+        built: Option<PathBuf>,
+    },
+}
+
+impl ComponentSource {
+    /// The `.wasm` file. None before the package is built.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Package { built, .. } => built.as_deref(),
+        }
+    }
+
+    /// The folder of the cargo package, if there is one to build.
+    #[must_use]
+    pub fn package(&self) -> Option<&Path> {
+        match self {
+            Self::File(_) => None,
+            Self::Package { folder, .. } => Some(folder),
+        }
+    }
+}
+
+/// A function as it shall be deployed: the checked form of its manifest entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionSpec {
+    /// Its name.
+    pub name: FunctionName,
+    /// Where its component comes from.
+    pub component: ComponentSource,
+    /// What one invocation may take.
+    pub limits: Limits,
+    /// How instances are used.
+    pub isolation: Isolation,
+    /// Concurrency set aside for the function, which is also the most it gets.
+    /// None: it shares what nobody reserved.
+    pub reserved_concurrency: Option<u32>,
+    /// Ready instances kept.
+    pub provisioned: u32,
+    /// Its share of the cores when they are contended, relative to the others'.
+    pub weight: u32,
+    /// Environment variables: name and value, sorted by name.
+    pub environment: Vec<(String, String)>,
+    /// Secrets, sorted by name.
+    pub secrets: Vec<Secret>,
+    /// HTTP triggers.
+    pub routes: Vec<Route>,
+}

@@ -1,0 +1,240 @@
+//! Events, what is known of their origin, and answers.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::Tail;
+
+/// Names one invocation towards the client, the log and the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// A new random one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// Writes it into a buffer on the stack, without allocating.
+    pub fn with_str<R>(self, use_it: impl FnOnce(&str) -> R) -> R {
+        let mut buffer = Uuid::encode_buffer();
+        use_it(self.0.hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// What kind of trigger brought an event. A closed set: it is a label of
+/// metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// An HTTP route.
+    Http,
+    /// A direct invocation through the API.
+    Invoke,
+}
+
+impl Trigger {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Http, Self::Invoke];
+
+    /// As it stands in logs and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Invoke => "invoke",
+        }
+    }
+}
+
+/// An HTTP request, whole, for a function that exports `dunlin:event/http`.
+#[derive(Debug)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: http::Method,
+    /// Path and query as the client sent them.
+    pub target: http::uri::PathAndQuery,
+    /// Headers, already without those that concern only the connection.
+    pub headers: http::HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a handler receives.
+#[derive(Debug)]
+pub enum Event {
+    /// For `dunlin:event/http`.
+    Http(HttpRequest),
+    /// For `dunlin:event/invoke`.
+    Payload(Bytes),
+}
+
+/// How a request matched a route.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// The pattern as it stands in the manifest.
+    pub pattern: Arc<str>,
+    /// Parameters in the order of the pattern, decoded.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// A W3C trace context, if it is one (Trace Context section 3.2.2): a version, a
+/// trace and a parent that are not all zeros, and flags, in lower-case
+/// hexadecimal. What is none must be treated as if it had not come.
+#[must_use]
+pub fn traceparent(text: &str) -> Option<String> {
+    let fields: Vec<&str> = text.split('-').collect();
+    let [version, trace, parent, flags, ..] = fields.as_slice() else {
+        return None;
+    };
+    let hex = |field: &str, length: usize| {
+        field.len() == length
+            && field
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let not_zero = |field: &str| field.bytes().any(|b| b != b'0');
+    let known_form = fields.len() == 4 || *version != "00";
+    let valid = hex(version, 2)
+        && *version != "ff"
+        && known_form
+        && hex(trace, 32)
+        && not_zero(trace)
+        && hex(parent, 16)
+        && not_zero(parent)
+        && hex(flags, 2);
+    valid.then(|| text.to_owned())
+}
+
+/// What is known of an invocation beside its event.
+#[derive(Debug)]
+pub struct Call {
+    /// Its name.
+    pub request_id: RequestId,
+    /// What brought it.
+    pub trigger: Trigger,
+    /// The qualifier the caller used, if any.
+    pub qualifier: Option<String>,
+    /// Which attempt of its event it is, from 1.
+    pub attempt: u32,
+    /// The W3C trace context that came with it.
+    pub traceparent: Option<String>,
+    /// The route that matched.
+    pub route: Option<RouteMatch>,
+    /// The HTTP peer.
+    pub client: Option<IpAddr>,
+    /// The client context of a direct invocation, as JSON.
+    pub client_context: Option<String>,
+    /// Where the end of its log goes as well.
+    pub tail: Option<Tail>,
+}
+
+impl Call {
+    /// A first attempt of which nothing else is known.
+    #[must_use]
+    pub fn new(trigger: Trigger) -> Self {
+        Self {
+            request_id: RequestId::random(),
+            trigger,
+            qualifier: None,
+            attempt: 1,
+            traceparent: None,
+            route: None,
+            client: None,
+            client_context: None,
+            tail: None,
+        }
+    }
+}
+
+/// An HTTP response, whole and fit to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status, 200 to 599.
+    pub status: http::StatusCode,
+    /// Headers, without those that frame the message.
+    pub headers: http::HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Headers that concern one connection or the framing of one message (RFC 9110
+/// section 7.6.1, RFC 9112 section 6): the host's business in both directions.
+#[must_use]
+pub fn is_connection_header(name: &http::HeaderName) -> bool {
+    use http::header;
+    const KEEP_ALIVE: http::HeaderName = http::HeaderName::from_static("keep-alive");
+    const PROXY_CONNECTION: http::HeaderName = http::HeaderName::from_static("proxy-connection");
+    [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ]
+    .contains(name)
+}
+
+impl HttpAnswer {
+    /// Checks what a guest answered.
+    ///
+    /// # Errors
+    /// What no client may be sent, and why.
+    pub fn check<N, V>(
+        status: u16,
+        headers: impl Iterator<Item = (N, V)>,
+        body: impl Into<Bytes>,
+    ) -> Result<Self, String>
+    where
+        N: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        let code = http::StatusCode::from_u16(status)
+            .ok()
+            .filter(|_| (200..600).contains(&status))
+            .ok_or_else(|| {
+                format!("the status {status} is none that ends a request: use 200 to 599")
+            })?;
+        let mut map = http::HeaderMap::new();
+        for (name, value) in headers {
+            let shown = || String::from_utf8_lossy(name.as_ref()).into_owned();
+            let name = http::HeaderName::from_bytes(name.as_ref())
+                .map_err(|_| format!("`{}` is no name of a header", shown().escape_debug()))?;
+            if is_connection_header(&name) {
+                continue;
+            }
+            let value = http::HeaderValue::from_bytes(value.as_ref()).map_err(|_| {
+                format!("the value of the header `{name}` has bytes that HTTP does not allow")
+            })?;
+            map.try_append(name, value)
+                .map_err(|_| "it has too many headers".to_owned())?;
+        }
+        Ok(Self {
+            status: code,
+            headers: map,
+            body: body.into(),
+        })
+    }
+}
+
+/// What a handler answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// From `dunlin:event/http`.
+    Http(HttpAnswer),
+    /// From `dunlin:event/invoke`.
+    Payload(Vec<u8>),
+}

@@ -1,0 +1,101 @@
+//! How an invocation ended.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// How an invocation ended. A closed set: it is a label of metrics, stands in
+/// the log line and decides the client's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutcomeKind {
+    /// The handler answered.
+    Ok,
+    /// The handler reported an error, or its answer was none the host can use.
+    FunctionError,
+    /// The guest trapped or exited.
+    Trap,
+    /// The guest was refused memory and did not get over it.
+    OutOfMemory,
+    /// The guest used up its budget of computation.
+    OutOfFuel,
+    /// The deadline passed.
+    Timeout,
+    /// No permit or no slot was free in time: the handler never ran.
+    Throttled,
+    /// The client went away.
+    Cancelled,
+    /// The host failed.
+    HostError,
+}
+
+impl OutcomeKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::FunctionError,
+        Self::Trap,
+        Self::OutOfMemory,
+        Self::OutOfFuel,
+        Self::Timeout,
+        Self::Throttled,
+        Self::Cancelled,
+        Self::HostError,
+    ];
+
+    /// As it stands in logs, labels and the header `x-dunlin-outcome`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::FunctionError => "function_error",
+            Self::Trap => "trap",
+            Self::OutOfMemory => "out_of_memory",
+            Self::OutOfFuel => "out_of_fuel",
+            Self::Timeout => "timeout",
+            Self::Throttled => "throttled",
+            Self::Cancelled => "cancelled",
+            Self::HostError => "host_error",
+        }
+    }
+}
+
+/// An end other than `ok`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub kind: OutcomeKind,
+    /// A name that a program can compare: the guest's own for a function error,
+    /// else one of Lambda's (`Sandbox.Timedout`, `Runtime.ExitError`, …).
+    pub error_type: Cow<'static, str>,
+    /// What a person reads. For the log; a client sees it only through the API.
+    pub message: String,
+    /// The guest's own, for a function error.
+    pub stack_trace: Vec<String>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without stack trace and retry.
+    #[must_use]
+    pub fn new(kind: OutcomeKind, error_type: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            error_type: Cow::Borrowed(error_type),
+            message: message.into(),
+            stack_trace: Vec::new(),
+            retry_after: None,
+        }
+    }
+}
+
+/// What an invocation took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Time on a core, host calls included.
+    pub cpu: Duration,
+    /// Units of fuel; 0 when the budget is unlimited or the end was not
+    /// orderly.
+    pub fuel: u64,
+    /// The most that all memories and tables were together, in bytes.
+    pub memory: u64,
+}

@@ -1,0 +1,17 @@
+//! Dunlin: a serverless function host for edge boxes.
+//!
+//! `ARCHITECTURE.md` at the root of the repository has the picture and the map.
+
+pub mod api;
+pub mod app;
+pub mod builder;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod function;
+pub mod invocation;
+pub mod runtime;
+pub mod telemetry;
+pub mod trigger;
+
+mod capability;

@@ -1,0 +1,61 @@
+//! The `dunlin` program: arguments → configuration → run → exit code.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use dunlin::cli::{self, Cli, Command, Exit};
+use dunlin::config::Variables;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // The compiler of components is this program in a process of its own; it
+    // is no command for people.
+    if let [_, command, input, output] = args.as_slice()
+        && command == "compile-component"
+    {
+        return compile_component(Path::new(input), Path::new(output));
+    }
+    let variables: Variables = std::env::vars_os().collect();
+    match cli::parse(args) {
+        Ok(cli) => run(cli, &variables).into(),
+        Err(exit) => exit.into(),
+    }
+}
+
+fn compile_component(input: &Path, output: &Path) -> ExitCode {
+    match dunlin::runtime::compile_component(input, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli, variables: &Variables) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return cli::fail(&anyhow::Error::new(error).context("cannot start the runtime"));
+        }
+    };
+    let result = runtime.block_on(async {
+        match &cli.command {
+            Command::Up(args) => cli::up::run(args, variables).await,
+            Command::New(args) => cli::new::run(args),
+            Command::Build(args) => cli::build::run(args, variables).await,
+            Command::Invoke(args) => cli::invoke::run(args).await,
+            Command::Check(args) => cli::check::run(args, variables),
+            Command::Completions(args) => cli::completions::run(args),
+            Command::Man(args) => cli::man::run(args),
+        }
+    });
+    // Tasks that are left (a cargo that a signal cut off) end with the runtime.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| cli::fail(&error))
+}

@@ -1,0 +1,337 @@
+//! The engine room: compiles, links, keeps instances ready and runs them under
+//! their limits. Knows wasmtime; knows nothing of triggers.
+
+mod budget;
+mod compile;
+mod cores;
+mod engine;
+mod error;
+mod instance;
+mod slice;
+mod state;
+mod turns;
+mod version;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+pub use budget::{Budget, Charge};
+pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
+pub use cores::{Cores, Load};
+pub use engine::{MemoryReset, PagemapUnsafe};
+pub use error::{LoadError, LoadErrorKind, StartError};
+pub(crate) use instance::timed_out;
+pub use instance::{Instance, Unavailable};
+pub use state::{Common, State};
+pub use turns::Share;
+pub use version::{Lease, Version};
+
+use crate::capability;
+use crate::function::FunctionSpec;
+use crate::telemetry::Telemetry;
+use version::{Exports, INSTANTIATE_TIMEOUT, Loaded};
+
+/// The handlers, each with its synchronous twin.
+const HTTP: [&str; 2] = ["dunlin:event/http@0.1.0", "dunlin:event/http-sync@0.1.0"];
+const INVOKE: [&str; 2] = [
+    "dunlin:event/invoke@0.1.0",
+    "dunlin:event/invoke-sync@0.1.0",
+];
+/// Exports that have no effect yet.
+const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
+const CONTRACT: &str = "dunlin:event/";
+
+/// How the runtime is set up.
+#[derive(Clone, Debug)]
+pub struct RuntimeOptions {
+    /// Instances at once: host-wide concurrency, ready ones, and a reserve for
+    /// versions that drain.
+    pub slots: u32,
+    /// Ready instances over all functions, at most.
+    pub ready: u32,
+    /// The largest memory of a function, in bytes.
+    pub max_memory: u64,
+    /// How memory is made new.
+    pub memory_reset: MemoryReset,
+    /// The host-wide budget in bytes.
+    pub memory_budget: u64,
+    /// How many cores run guests.
+    pub cores: usize,
+    /// The state directory; the cache lives in it.
+    pub state: PathBuf,
+    /// Who compiles.
+    pub compiler: Compiler,
+    /// The prefix of functions' ARNs: `arn:aws:lambda:REGION:ACCOUNT:function:`.
+    pub arn_prefix: String,
+}
+
+/// What all versions share.
+pub(crate) struct Shared {
+    budget: Arc<Budget>,
+    loaded: Loaded,
+    cores: usize,
+    /// Instances that wait, over all versions, and how many may.
+    waiting: AtomicUsize,
+    ready: usize,
+}
+
+impl Shared {
+    /// Drops ready instances, so that somebody with work may have their slots
+    /// and memory. Answers whether there were any.
+    fn reclaim(&self) -> bool {
+        self.loaded
+            .each()
+            .iter()
+            .map(|version| version.clear())
+            .sum::<usize>()
+            > 0
+    }
+}
+
+/// The engine room.
+pub struct Runtime {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: compile::Cache,
+    shared: Arc<Shared>,
+    telemetry: Telemetry,
+    arn_prefix: String,
+    memory_reset: MemoryReset,
+    _ticker: engine::Ticker,
+}
+
+impl Runtime {
+    /// Sets it up.
+    ///
+    /// # Errors
+    /// If this machine cannot do what is asked for.
+    pub fn start(options: RuntimeOptions, telemetry: Telemetry) -> Result<Self, StartError> {
+        let RuntimeOptions {
+            slots,
+            ready,
+            max_memory,
+            memory_reset,
+            memory_budget,
+            cores,
+            state,
+            compiler,
+            arn_prefix,
+        } = options;
+        let memory_reset = memory_reset.resolve()?;
+        let broken = |error: wasmtime::Error| StartError::Engine {
+            slots,
+            message: format!("{error:#}"),
+        };
+        let engine = engine::running_engine(slots, max_memory, memory_reset).map_err(broken)?;
+        let mut linker = Linker::new(&engine);
+        capability::add_to_linker(&mut linker).map_err(broken)?;
+        let budget = Budget::new(memory_budget);
+        let shared = Arc::new(Shared {
+            budget: Arc::clone(&budget),
+            loaded: Loaded::default(),
+            cores: cores.max(1),
+            waiting: AtomicUsize::new(0),
+            ready: ready as usize,
+        });
+        let weak = Arc::downgrade(&shared);
+        budget.on_full(Box::new(move || {
+            weak.upgrade().is_some_and(|shared| shared.reclaim())
+        }));
+        let cache = compile::Cache::open(&state, compiler)?;
+        cache.prune(&engine);
+        Ok(Self {
+            cache,
+            _ticker: engine::Ticker::start(engine.clone())?,
+            engine,
+            linker,
+            shared,
+            telemetry,
+            arn_prefix,
+            memory_reset,
+        })
+    }
+
+    /// The host-wide memory budget.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.shared.budget
+    }
+
+    /// How memory is made new on this machine.
+    #[must_use]
+    pub fn memory_reset(&self) -> MemoryReset {
+        self.memory_reset
+    }
+
+    /// Loads a version: reads, compiles or takes from the cache, links, checks
+    /// the handlers, instantiates once and fills the pool.
+    ///
+    /// # Errors
+    /// With the component, what is wrong with it, and the remedy.
+    pub async fn load(
+        &self,
+        spec: FunctionSpec,
+        component: &Path,
+        version: &str,
+        share: Arc<Share>,
+    ) -> Result<Arc<Version>, LoadError> {
+        let at = |kind| LoadError {
+            path: component.to_owned(),
+            kind,
+        };
+        let bytes = read(component).map_err(at)?;
+        let digest = Digest::of(&bytes);
+        let code = self
+            .cache
+            .get(&self.engine, &digest, &bytes)
+            .map_err(|error| at(LoadErrorKind::Compile(error)))?;
+        drop(bytes);
+
+        self.check_imports(&code).map_err(at)?;
+        let pre = self
+            .linker
+            .instantiate_pre(&code)
+            .map_err(|error| at(LoadErrorKind::Link(format!("{error:#}"))))?;
+        let handler = |interfaces: [&str; 2]| {
+            interfaces.iter().find_map(|interface| {
+                let (_, interface) = code.get_export(None, interface)?;
+                code.get_export_index(Some(&interface), "handle")
+            })
+        };
+        let exports = Exports {
+            http: handler(HTTP),
+            invoke: handler(INVOKE),
+        };
+        if exports.http.is_none() && exports.invoke.is_none() {
+            let names: Vec<String> = code
+                .component_type()
+                .exports(&self.engine)
+                .map(|(name, _)| format!("`{name}`"))
+                .collect();
+            let exports = if names.is_empty() {
+                "nothing at all".into()
+            } else {
+                names.join(", ")
+            };
+            return Err(at(LoadErrorKind::NoHandler(exports)));
+        }
+        // Better refused than deployed without what it counts on.
+        let not_called: Vec<String> = NOT_CALLED
+            .iter()
+            .filter(|name| code.get_export_index(None, name).is_some())
+            .map(|name| format!("`{name}`"))
+            .collect();
+        if !not_called.is_empty() {
+            return Err(at(LoadErrorKind::NotCalled(not_called)));
+        }
+        let common = Arc::new(Common {
+            version: version.to_owned(),
+            arn: format!("{}{}", self.arn_prefix, spec.name),
+            share,
+            metrics: self.telemetry.metrics.function(&spec.name),
+            telemetry: self.telemetry.clone(),
+            spec,
+        });
+        let version = Arc::new(Version::new(
+            common,
+            digest,
+            pre,
+            exports,
+            Arc::clone(&self.shared),
+        ));
+
+        let mut cpu = std::time::Duration::ZERO;
+        let broken = |unavailable: Unavailable| {
+            at(LoadErrorKind::Instantiate(match unavailable {
+                Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
+                Unavailable::Broken(failure) => failure.message,
+                Unavailable::TooSlow => format!(
+                    "it did not instantiate within {} seconds",
+                    INSTANTIATE_TIMEOUT.as_secs()
+                ),
+            }))
+        };
+        let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
+        let first = version
+            .instantiate(deadline, &mut cpu)
+            .await
+            .map_err(broken)?;
+        first
+            .handlers
+            .check(first.store())
+            .map_err(|(handler, message)| at(LoadErrorKind::WrongType(handler, message)))?;
+        drop(first);
+        match version.fill().await {
+            // A full house keeps fewer ready; what is there still serves.
+            Ok(()) | Err(Unavailable::Full(_)) => {}
+            Err(unavailable) => return Err(broken(unavailable)),
+        }
+        self.shared.loaded.add(&version);
+        Ok(version)
+    }
+
+    /// What drops reused instances that nobody asked for in a while. To be
+    /// called now and then.
+    pub fn reaper(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            shared
+                .loaded
+                .each()
+                .iter()
+                .for_each(|version| version.reap())
+        }
+    }
+
+    fn check_imports(&self, component: &Component) -> Result<(), LoadErrorKind> {
+        let provided = |name: &str| {
+            let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+            // The contract's versions are counted apart from WASI's 0.2.x.
+            let version_fits = if interface.starts_with(CONTRACT) {
+                version == "0.1.0"
+            } else {
+                version.starts_with("0.2.")
+            };
+            version_fits && capability::PROVIDED.contains(&interface)
+        };
+        let ty = component.component_type();
+        let imports: Vec<String> = ty
+            .imports(&self.engine)
+            .filter(|(name, _)| !provided(name))
+            .map(|(name, _)| format!("`{name}`"))
+            .collect();
+        if imports.is_empty() {
+            Ok(())
+        } else {
+            Err(LoadErrorKind::Import(imports))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, LoadErrorKind> {
+    let size = std::fs::metadata(path)
+        .map_err(LoadErrorKind::Unreadable)?
+        .len();
+    if size > MAX_COMPONENT {
+        return Err(LoadErrorKind::TooLarge(size));
+    }
+    let bytes = std::fs::read(path).map_err(LoadErrorKind::Unreadable)?;
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadErrorKind::CoreModule),
+        Some([0, b'a', b's', b'm', ..]) => Ok(bytes),
+        _ => {
+            let start = &bytes[..bytes.len().min(8)];
+            let found = if start.is_empty() {
+                "nothing".into()
+            } else {
+                format!("{start:02x?}")
+            };
+            Err(LoadErrorKind::NotWasm(found))
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Memory: what one instance may hold, and what all of them together may.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use wasmtime::ResourceLimiter;
+
+/// What a table's element counts for: wasmtime keeps a pointer for each.
+const TABLE_ELEMENT_BYTES: u64 = 8;
+/// Core instances of one component instance; a component from our toolchains
+/// has four.
+const MAX_CORE_INSTANCES: usize = 16;
+/// Linear memories of one component instance.
+const MAX_MEMORIES: usize = 16;
+/// Tables of one component instance.
+const MAX_TABLES: usize = 16;
+
+/// Gives back memory that nobody needs now; answers whether it gave any.
+type Reclaim = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// The host-wide budget: what guests' memories and tables and buffered bodies
+/// hold together. Charged before the memory is touched, so that the kernel's
+/// OOM killer is never the one to say no.
+pub struct Budget {
+    limit: u64,
+    used: AtomicU64,
+    reclaim: OnceLock<Reclaim>,
+}
+
+/// A part of the budget, given back when dropped.
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Budget {
+    /// A budget of so many bytes.
+    #[must_use]
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicU64::new(0),
+            reclaim: OnceLock::new(),
+        })
+    }
+
+    /// How to give memory back when the budget is full. The first call counts.
+    pub fn on_full(&self, reclaim: Reclaim) {
+        let _ = self.reclaim.set(reclaim);
+    }
+
+    /// The limit in bytes.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// What is charged now, in bytes.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self, bytes: u64) -> bool {
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            })
+            .is_ok()
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        loop {
+            if self.try_take(bytes) {
+                return true;
+            }
+            // Ready instances hold memory that nobody uses yet: theirs goes
+            // before anybody is refused.
+            if !self.reclaim.get().is_some_and(|reclaim| reclaim()) {
+                return false;
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A part that grows with what is put into it.
+    #[must_use]
+    pub fn charge(self: &Arc<Self>) -> Charge {
+        Charge {
+            budget: Arc::clone(self),
+            bytes: 0,
+        }
+    }
+}
+
+impl Charge {
+    /// Takes more; answers false if the budget is full.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u64) -> bool {
+        let taken = self.budget.take(bytes);
+        if taken {
+            self.bytes += bytes;
+        }
+        taken
+    }
+
+    fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.give_back(bytes);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// Which bound refused memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// The function's own limit.
+    Function,
+    /// The host-wide budget.
+    Host,
+}
+
+/// Holds an instance to its limit, over all its memories and tables together,
+/// and charges the host-wide budget. wasmtime's own `StoreLimits` counts each
+/// memory alone.
+pub(crate) struct MemoryLimiter {
+    limit: u64,
+    charge: Charge,
+    peak: u64,
+    last_growth: u64,
+    denied: Option<Denied>,
+}
+
+impl MemoryLimiter {
+    pub(crate) fn new(limit: u64, budget: &Arc<Budget>) -> Self {
+        Self {
+            limit,
+            charge: budget.charge(),
+            peak: 0,
+            last_growth: 0,
+            denied: None,
+        }
+    }
+
+    /// The most that was held since [`Self::begin`], in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    /// Whether and by which bound growth was refused since [`Self::begin`].
+    pub(crate) fn denied(&self) -> Option<Denied> {
+        self.denied
+    }
+
+    /// A new invocation begins.
+    pub(crate) fn begin(&mut self) {
+        self.peak = self.charge.bytes;
+        self.denied = None;
+    }
+
+    /// Grows by so many elements, if the limits and the maximum allow it. Our
+    /// limits come first: what exceeds both has run out of memory.
+    fn grow_to(
+        &mut self,
+        elements: usize,
+        bytes: u64,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> bool {
+        let more = (elements as u64).saturating_mul(bytes);
+        let within = maximum.is_none_or(|maximum| desired <= maximum);
+        if !within && self.charge.bytes.saturating_add(more) <= self.limit {
+            self.last_growth = 0;
+            return false;
+        }
+        self.grow(more)
+    }
+
+    fn grow(&mut self, bytes: u64) -> bool {
+        self.last_growth = 0;
+        if self.charge.bytes.saturating_add(bytes) > self.limit {
+            self.denied = Some(Denied::Function);
+            return false;
+        }
+        if !self.charge.grow(bytes) {
+            self.denied = Some(Denied::Host);
+            return false;
+        }
+        self.last_growth = bytes;
+        self.peak = self.peak.max(self.charge.bytes);
+        true
+    }
+
+    /// The engine could not do what was allowed: nothing was taken.
+    fn undo(&mut self) {
+        let bytes = std::mem::take(&mut self.last_growth);
+        self.charge.shrink(bytes);
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow_to(desired.saturating_sub(current), 1, desired, maximum))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let elements = desired.saturating_sub(current);
+        Ok(self.grow_to(elements, TABLE_ELEMENT_BYTES, desired, maximum))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.undo();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memories_and_tables_count_together() {
+        let budget = Budget::new(1 << 30);
+        let mut limiter = MemoryLimiter::new(1000, &budget);
+        assert!(limiter.memory_growing(0, 400, None).unwrap());
+        assert!(limiter.memory_growing(0, 400, None).unwrap());
+        assert!(!limiter.memory_growing(400, 700, None).unwrap());
+        assert_eq!(limiter.denied(), Some(Denied::Function));
+        assert!(limiter.table_growing(0, 25, None).unwrap());
+        assert!(!limiter.table_growing(25, 26, None).unwrap());
+        assert_eq!(budget.used(), 1000);
+        limiter.begin();
+        assert_eq!((limiter.denied(), limiter.peak()), (None, 1000));
+        drop(limiter);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_failed_growth_is_not_charged() {
+        let budget = Budget::new(1000);
+        let mut limiter = MemoryLimiter::new(1000, &budget);
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
+        assert_eq!(budget.used(), 0);
+        // A failure of something that was refused takes nothing back.
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        assert!(!limiter.memory_growing(0, 600, None).unwrap());
+        limiter
+            .memory_grow_failed(wasmtime::Error::msg("no"))
+            .unwrap();
+        assert_eq!(budget.used(), 600);
+    }
+
+    #[test]
+    fn a_full_budget_reclaims_before_it_refuses() {
+        let budget = Budget::new(100);
+        let idle = Arc::new(std::sync::Mutex::new(Some(budget.charge())));
+        assert!(idle.lock().unwrap().as_mut().unwrap().grow(80));
+        let taken = Arc::clone(&idle);
+        budget.on_full(Box::new(move || taken.lock().unwrap().take().is_some()));
+        let mut limiter = MemoryLimiter::new(1000, &budget);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(!limiter.memory_growing(60, 120, None).unwrap());
+        assert_eq!(limiter.denied(), Some(Denied::Host));
+    }
+}

@@ -1,0 +1,369 @@
+//! Compilation, off the data path: in a process of its own, in bounded time
+//! and memory, once per component and engine.
+//!
+//! The product is machine code that the host trusts, so it is kept in a
+//! directory that only this user reads (0700, files 0400), each file with a MAC
+//! under a key that is kept elsewhere. It is verified once per process and
+//! mapped through the very descriptor that was verified.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Lambda's limit for a function's code is 50 MB zipped; a component may be
+/// five times that.
+pub const MAX_COMPONENT: u64 = 250 << 20;
+
+/// Compiling takes about a second per MiB on a slow box; ten times that for the
+/// largest is where something is wrong.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Address space of the compiler process.
+const COMPILE_MEMORY: u64 = 8 << 30;
+
+/// The SHA-256 of a component, in lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(String);
+
+impl Digest {
+    /// Of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(hex(&Sha256::digest(bytes)))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Why there is no machine code.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A file of the cache cannot be read or written.
+    #[error("{action} {path}: {error}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The compiler refuses the component.
+    #[error("it does not compile: {0}")]
+    Invalid(String),
+    /// The compiler process was ended or ended itself.
+    #[error("the compiler {0}; a component that takes this much to compile is refused")]
+    Exceeded(String),
+    /// What the compiler wrote does not load.
+    #[error("it cannot be loaded: {0}")]
+    Load(String),
+}
+
+impl CompileError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io {
+            action,
+            path,
+            error,
+        }
+    }
+}
+
+/// Who compiles.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// A process of this program, started as `PROGRAM compile-component IN OUT`.
+    Process(PathBuf),
+    /// This process: for programs that embed the host and trust what they load.
+    InProcess,
+}
+
+/// The cache of machine code.
+pub(crate) struct Cache {
+    directory: PathBuf,
+    key: Vec<u8>,
+    compiler: Compiler,
+}
+
+impl Cache {
+    /// Opens the cache in the state directory, making it if need be.
+    pub(crate) fn open(state: &Path, compiler: Compiler) -> Result<Self, CompileError> {
+        let directory = state.join("compiled");
+        match std::fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(CompileError::io("cannot create", &directory))?,
+        }
+        let key_file = state.join("compiled.key");
+        let key = match std::fs::read(&key_file) {
+            Ok(key) if key.len() == 32 => key,
+            // Without its key nothing in the cache can be trusted: a new key
+            // makes it all compile again.
+            _ => {
+                let mut key = uuid::Uuid::new_v4().into_bytes().to_vec();
+                key.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
+                key.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
+                // Three times 122 random bits, as 256.
+                let key = Sha256::digest(&key).to_vec();
+                write_file(&key_file, &key, 0o600)?;
+                key
+            }
+        };
+        Ok(Self {
+            directory,
+            key,
+            compiler,
+        })
+    }
+
+    /// The machine code of a component, from the cache or the compiler.
+    pub(crate) fn get(
+        &self,
+        engine: &Engine,
+        digest: &Digest,
+        component: &[u8],
+    ) -> Result<Component, CompileError> {
+        let name = format!("{}-{}", digest.as_str(), compatibility(engine));
+        let code = self.directory.join(format!("{name}.cwasm"));
+        let mac = self.directory.join(format!("{name}.mac"));
+        if let Some(Ok(component)) = self.load(engine, &name, &code, &mac) {
+            return Ok(component);
+        }
+        let bytes = self.compile(engine, &name, component)?;
+        write_file(
+            &mac,
+            &self.mac(&name, &bytes).finalize().into_bytes(),
+            0o400,
+        )?;
+        write_file(&code, &bytes, 0o400)?;
+        match self.load(engine, &name, &code, &mac) {
+            Some(loaded) => loaded.map_err(CompileError::Load),
+            None => Err(CompileError::Load(
+                "what was just compiled is not what was read back; look at the disk".into(),
+            )),
+        }
+    }
+
+    /// Deletes what no engine of this kind can use, and what a crash left
+    /// half written.
+    pub(crate) fn prune(&self, engine: &Engine) {
+        let suffix = format!("-{}", compatibility(engine));
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let kept = [".cwasm", ".mac"]
+                .iter()
+                .filter_map(|ending| name.strip_suffix(ending))
+                .any(|stem| stem.ends_with(&suffix));
+            if !kept {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    fn mac(&self, name: &str, bytes: &[u8]) -> Hmac<Sha256> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        mac.update(name.as_bytes());
+        mac.update(bytes);
+        mac
+    }
+
+    /// What the cache has, if it is whole and ours.
+    fn load(
+        &self,
+        engine: &Engine,
+        name: &str,
+        code: &Path,
+        mac: &Path,
+    ) -> Option<Result<Component, String>> {
+        let expected = std::fs::read(mac).ok()?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .open(code)
+            .ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        self.mac(name, &bytes).verify_slice(&expected).ok()?;
+        Some(map(engine, &file))
+    }
+
+    fn compile(
+        &self,
+        engine: &Engine,
+        name: &str,
+        component: &[u8],
+    ) -> Result<Vec<u8>, CompileError> {
+        match &self.compiler {
+            Compiler::InProcess => engine
+                .precompile_component(component)
+                .map_err(|error| CompileError::Invalid(format!("{error:#}"))),
+            Compiler::Process(program) => {
+                let input = self.directory.join(format!("{name}.wasm.tmp"));
+                let output = self.directory.join(format!("{name}.out.tmp"));
+                let _ = std::fs::remove_file(&output);
+                write_file(&input, component, 0o600)?;
+                let result = run_compiler(program, &input, &output);
+                let _ = std::fs::remove_file(&input);
+                let bytes = result.and_then(|()| {
+                    std::fs::read(&output).map_err(CompileError::io("cannot read", &output))
+                });
+                let _ = std::fs::remove_file(&output);
+                bytes
+            }
+        }
+    }
+}
+
+/// Maps machine code through an open descriptor.
+#[allow(
+    unsafe_code,
+    reason = "machine code is trusted by nature; the caller has verified its MAC"
+)]
+fn map(engine: &Engine, file: &File) -> Result<Component, String> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: the file's content was written by this program's compiler: its
+    // MAC was verified on this descriptor.
+    unsafe { Component::deserialize_file(engine, path) }.map_err(|error| format!("{error:#}"))
+}
+
+/// Writes a file so that it is whole or not there: a crash leaves the old one.
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CompileError> {
+    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = std::fs::remove_file(&temporary);
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(CompileError::io("cannot write", path))
+}
+
+/// Names the engine's settings, version and processor features: what was
+/// compiled under one name runs under that name only.
+fn compatibility(engine: &Engine) -> String {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut sha = Sha(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut sha);
+    hex(&sha.0.finalize()[..16])
+}
+
+fn run_compiler(program: &Path, input: &Path, output: &Path) -> Result<(), CompileError> {
+    let mut child = Command::new(program)
+        .arg("compile-component")
+        .arg(input)
+        .arg(output)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(CompileError::io("cannot start the compiler", program))?;
+    let mut stderr = child.stderr.take().expect("it is piped");
+    // Read beside the wait: a compiler that fills the pipe must not stand still.
+    let said = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = (&mut stderr).take(16 << 10).read_to_end(&mut text);
+        let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        String::from_utf8_lossy(&text).trim().to_owned()
+    });
+    let began = Instant::now();
+    let status = loop {
+        match child
+            .try_wait()
+            .map_err(CompileError::io("cannot wait for the compiler", program))?
+        {
+            Some(status) => break status,
+            None if began.elapsed() > COMPILE_TIMEOUT => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(CompileError::Exceeded(format!(
+                    "took longer than {} s",
+                    COMPILE_TIMEOUT.as_secs()
+                )));
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let said = said.join().unwrap_or_default();
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(CompileError::Invalid(said)),
+        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    }
+}
+
+/// The compiler process: compiles one file into another, within its bounds.
+///
+/// # Errors
+/// A text for the parent to show.
+pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let bound = |resource, limit| {
+        let _ = setrlimit(
+            resource,
+            Rlimit {
+                current: Some(limit),
+                maximum: Some(limit),
+            },
+        );
+    };
+    bound(Resource::As, COMPILE_MEMORY);
+    // Both cores may work on it.
+    bound(Resource::Cpu, COMPILE_TIMEOUT.as_secs() * 2);
+    bound(Resource::Core, 0);
+    let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
+    let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
+    let code = engine
+        .precompile_component(&bytes)
+        .map_err(|error| format!("{error:#}"))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(output)
+        .map_err(|error| error.to_string())?;
+    file.write_all(&code).map_err(|error| error.to_string())
+}

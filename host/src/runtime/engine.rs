@@ -1,0 +1,217 @@
+//! The engine: wasmtime's settings, and the clock that makes guests yield.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// How often the epoch advances: a guest yields its core after one to two of
+/// these.
+const TICK: Duration = Duration::from_millis(1);
+/// The same while functions share a core: their answers wait for each other's
+/// slices.
+const SHARED_TICK: Duration = Duration::from_micros(500);
+
+/// What a guest's own calls may use of the stack. wasmtime's default.
+const MAX_WASM_STACK: usize = 512 << 10;
+/// The whole fiber: the guest's part and what host calls need above it.
+const ASYNC_STACK: usize = 2 << 20;
+
+/// What is kept resident of a memory's start and reset by copying, when the
+/// kernel cannot tell which pages were written: twice a compact guest.
+const MEMSET_RESIDENT: usize = 128 << 10;
+/// What is kept resident at most, when it can.
+const PAGEMAP_RESIDENT: usize = 2 << 20;
+/// The same for tables.
+const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
+
+/// Core instances, memories and tables that one component may have at most; the
+/// pool has as many for each slot, so that no function takes another's.
+const MAX_CORE_INSTANCES: u32 = 16;
+const MAX_MEMORIES: u32 = 16;
+const MAX_TABLES: u32 = 16;
+/// Memories that fit into the address space of a process (47 bits on x86-64),
+/// 4 GiB each, with a quarter to spare.
+const MEMORIES_IN_ALL: u32 = 24_576;
+
+/// How an instance's memory is made new again for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum MemoryReset {
+    /// [`Self::Pagemap`] where it is safe, else [`Self::Memset`].
+    #[default]
+    Auto,
+    /// Copy over the first 128 KiB and give the rest back to the kernel. Best
+    /// for compact guests, and works everywhere.
+    Memset,
+    /// Ask the kernel which pages were written and copy over those.
+    Pagemap,
+}
+
+/// Why `memory-reset = "pagemap"` cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PagemapUnsafe {
+    /// The kernel is too old or the call is filtered.
+    #[error("the kernel does not offer PAGEMAP_SCAN (Linux 6.7 or later does)")]
+    Missing,
+    /// A page that was swapped out is not seen by the scan and would keep the
+    /// last guest's data (wasmtime 48 looks only for pages that are present).
+    #[error(
+        "swap is in use, and a swapped-out page would not be cleaned: switch it off, or set the cgroup's memory.swap.max to 0"
+    )]
+    Swap,
+}
+
+fn swap_is_off() -> bool {
+    let listed = std::fs::read_to_string("/proc/swaps")
+        .unwrap_or_default()
+        .lines()
+        .count()
+        > 1;
+    // The process's own cgroup: the mount seen from inside a container or unit.
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/")
+        .trim_end_matches('/')
+        .to_owned();
+    let barred = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.swap.max"));
+    !listed || barred.is_ok_and(|max| max.trim() == "0")
+}
+
+impl MemoryReset {
+    /// What it comes to on this machine.
+    ///
+    /// # Errors
+    /// If pagemap is asked for and cannot be had.
+    pub fn resolve(self) -> Result<Self, PagemapUnsafe> {
+        let pagemap = if !PoolingAllocationConfig::is_pagemap_scan_available() {
+            Err(PagemapUnsafe::Missing)
+        } else if !swap_is_off() {
+            Err(PagemapUnsafe::Swap)
+        } else {
+            Ok(Self::Pagemap)
+        };
+        match self {
+            Self::Memset => Ok(Self::Memset),
+            Self::Pagemap => pagemap,
+            Self::Auto => Ok(pagemap.unwrap_or(Self::Memset)),
+        }
+    }
+
+    /// As it stands in the manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Memset => "memset",
+            Self::Pagemap => "pagemap",
+        }
+    }
+}
+
+/// Everything that decides what machine code looks like; the compiler process
+/// and the host must agree on it.
+fn code_config() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(MAX_WASM_STACK)
+        .async_stack_size(ASYNC_STACK)
+        .wasm_component_model_async(true)
+        .wasm_memory64(false)
+        .relaxed_simd_deterministic(true)
+        .memory_may_move(false);
+    config
+}
+
+/// An engine that only compiles.
+///
+/// # Errors
+/// If this machine is not supported.
+pub(super) fn compiling_engine() -> wasmtime::Result<Engine> {
+    Engine::new(&code_config())
+}
+
+/// The engine that runs guests, with room for so many instances.
+pub(crate) fn running_engine(
+    slots: u32,
+    max_memory: u64,
+    reset: MemoryReset,
+) -> wasmtime::Result<Engine> {
+    let memories = (MEMORIES_IN_ALL / slots.max(1)).clamp(1, MAX_MEMORIES);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
+        .total_memories(slots.saturating_mul(memories))
+        .total_tables(slots.saturating_mul(MAX_TABLES))
+        .total_stacks(slots)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(memories)
+        .max_tables_per_component(MAX_TABLES)
+        .max_memories_per_module(memories)
+        .max_tables_per_module(MAX_TABLES)
+        .max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX))
+        .table_elements(100_000)
+        .max_component_instance_size(10 << 20)
+        .max_core_instance_size(10 << 20)
+        .max_unused_warm_slots(slots.min(200));
+    match reset {
+        MemoryReset::Pagemap => {
+            pool.linear_memory_keep_resident(PAGEMAP_RESIDENT)
+                .table_keep_resident(PAGEMAP_TABLE_RESIDENT)
+                .pagemap_scan(Enabled::Yes);
+        }
+        MemoryReset::Auto | MemoryReset::Memset => {
+            pool.linear_memory_keep_resident(MEMSET_RESIDENT)
+                .table_keep_resident(MEMSET_RESIDENT)
+                .pagemap_scan(Enabled::No);
+        }
+    }
+    let mut config = code_config();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .force_memory_init_memfd(true)
+        .memory_guaranteed_dense_image_size(64 << 20);
+    Engine::new(&config)
+}
+
+/// Advances the epoch until it is dropped. A thread of its own: a task would
+/// stand still just when guests hold every core.
+pub(crate) struct Ticker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("dunlin-epoch".into())
+            .spawn(move || {
+                super::slice::ask_for(super::slice::CLOCK_SLICE);
+                while !stopped.load(Ordering::Relaxed) {
+                    let shared = super::turns::SHARED.swap(false, Ordering::Relaxed);
+                    std::thread::sleep(if shared { SHARED_TICK } else { TICK });
+                    engine.increment_epoch();
+                }
+            })?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

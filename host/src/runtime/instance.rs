@@ -1,0 +1,534 @@
+//! One instance: a store, the handlers in it, and a call of one of them.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{
+    ComponentExportIndex, ComponentType, Func, InstancePre, Lift, Lower, TypedFunc,
+};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+
+use super::budget::{Budget, Denied};
+use super::state::{Common, Current, MAX_HANDLES, State};
+use super::turns::{self, Seat};
+use super::version::Exports;
+use crate::function::Fuel;
+use crate::invocation::{
+    Answer, Call, Event, Failure, HttpAnswer, HttpRequest, OutcomeKind, Usage,
+};
+
+/// Ticks an invocation runs before it first yields: more than one, so that a
+/// short handler does not meet a tick by chance.
+const FIRST_SLICE: u64 = 2;
+/// Ticks of every later slice.
+const SLICE: u64 = 1;
+/// What may cross from guest to host in one call beside a response's own
+/// limit: headers and framing, or the arguments of an import.
+const CALL_OVERHEAD: u64 = 256 << 10;
+
+/// `dunlin:event/http.request`, borrowed from the event.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct RequestParam<'a> {
+    method: &'a str,
+    #[component(name = "path-with-query")]
+    path_with_query: &'a str,
+    headers: &'a [(&'a str, &'a [u8])],
+    body: &'a [u8],
+}
+
+/// `dunlin:event/http.response`.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct ResponseResult {
+    status: u16,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+/// `dunlin:event/invoke.function-error`.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct FunctionError {
+    #[component(name = "error-type")]
+    error_type: String,
+    message: String,
+    #[component(name = "stack-trace")]
+    stack_trace: Vec<String>,
+}
+
+type HttpParams<'a> = (RequestParam<'a>,);
+type HttpResults = (ResponseResult,);
+type InvokeParams<'a> = (&'a [u8],);
+type InvokeResults = (Result<Vec<u8>, FunctionError>,);
+
+/// The handlers of an instance.
+#[derive(Clone, Copy)]
+pub(super) struct Handlers {
+    pub(super) http: Option<Func>,
+    pub(super) invoke: Option<Func>,
+}
+
+impl Handlers {
+    /// Checks that the handlers have the types of the contract; after this
+    /// they are called without another check.
+    pub(super) fn check(&self, store: &Store<State>) -> Result<(), (&'static str, String)> {
+        if let Some(http) = &self.http {
+            http.typed::<HttpParams<'static>, HttpResults>(store)
+                .map_err(|error| ("dunlin:event/http", format!("{error:#}")))?;
+        }
+        if let Some(invoke) = &self.invoke {
+            invoke
+                .typed::<InvokeParams<'static>, InvokeResults>(store)
+                .map_err(|error| ("dunlin:event/invoke", format!("{error:#}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The deadline passed while the guest ran.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline passed")]
+struct DeadlinePassed;
+
+/// A live instance.
+pub struct Instance {
+    store: Store<State>,
+    pub(super) handlers: Handlers,
+    /// Invocations it has served.
+    pub(super) served: u32,
+    /// When it last became ready.
+    pub(super) since: Instant,
+}
+
+/// A store with every limit set, for a guest that must have ended by then.
+fn new_store(
+    engine: &wasmtime::Engine,
+    common: &Arc<Common>,
+    budget: &Arc<Budget>,
+    deadline: Instant,
+    seat: &Arc<Seat>,
+) -> Store<State> {
+    let mut store = Store::new(engine, State::new(common, budget, deadline, seat));
+    store.limiter(|state| &mut state.limiter);
+    store.set_max_component_handles(MAX_HANDLES);
+    store.set_hostcall_fuel(
+        usize::try_from(common.spec.limits.response.0.saturating_add(CALL_OVERHEAD))
+            .unwrap_or(usize::MAX),
+    );
+    store.epoch_deadline_callback(|context| {
+        let state = context.data();
+        if Instant::now() >= state.deadline {
+            return Err(DeadlinePassed.into());
+        }
+        Ok(UpdateDeadline::YieldCustom(
+            SLICE,
+            Box::pin(state.seat.stop()),
+        ))
+    });
+    store
+}
+
+/// Gives the store a new budget of fuel and its first slice: an ordinary one if
+/// it had to wait for its turn.
+fn arm(store: &mut Store<State>, fuel: u64, waited: bool) {
+    store.set_fuel(fuel).expect("the engine counts fuel");
+    store.set_epoch_deadline(if waited { SLICE } else { FIRST_SLICE });
+}
+
+/// The deadline passed while the guest waited.
+struct Elapsed;
+
+/// Gives up what a seat waits for.
+struct Leave<'a>(&'a Seat);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Runs a guest: counts its time on the core, and ends it at the deadline,
+/// whatever it waits for.
+async fn govern<F: Future>(
+    seat: &Arc<Seat>,
+    deadline: Instant,
+    cpu: &mut Duration,
+    guest: F,
+) -> Result<F::Output, Elapsed> {
+    // Dropped while its seat waits for the turn to end it, or has it and has not
+    // taken it, a guest leaves no turn behind that nobody gives back.
+    let _leave = Leave(seat);
+    let mut guest = pin!(guest);
+    // Armed when the guest first waits: most end before.
+    let mut sleep = None;
+    let mut expired = false;
+    poll_fn(|context| {
+        let (poll, used) = turns::slice(seat.share(), || {
+            if expired {
+                return if seat.may_end(context) {
+                    Poll::Ready(Err(Elapsed))
+                } else {
+                    Poll::Pending
+                };
+            }
+            if let Poll::Ready(output) = guest.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            let sleep =
+                sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+            std::task::ready!(sleep.as_mut().poll(context));
+            expired = true;
+            if seat.expire(context) {
+                Poll::Ready(Err(Elapsed))
+            } else {
+                Poll::Pending
+            }
+        });
+        *cpu += used;
+        poll
+    })
+    .await
+}
+
+impl Instance {
+    pub(super) fn store(&self) -> &Store<State> {
+        &self.store
+    }
+
+    /// Runs the handler for an event under the function's limits. Answers also
+    /// whether the instance may be used again.
+    pub async fn call(
+        &mut self,
+        event: &Event,
+        call: Call,
+        deadline: Instant,
+        usage: &mut Usage,
+    ) -> (Result<Answer, Failure>, bool) {
+        let common = Arc::clone(&self.store.data().common);
+        let limits = &common.spec.limits;
+        let fuel = limits.fuel_units();
+        let request_id = call.request_id;
+        self.served += 1;
+        self.store.data_mut().begin(Current { call, deadline });
+
+        let seat = Arc::clone(&self.store.data().seat);
+        let guest = async {
+            let waited = seat.start().await;
+            arm(&mut self.store, fuel, waited);
+            self.enter(event).await
+        };
+        let ended = govern(&seat, deadline, &mut usage.cpu, guest).await;
+
+        usage.memory = self.store.data().limiter.peak();
+        let result = match ended {
+            Ok(Ok(Ok(reply))) => check(reply, limits.response.0),
+            Ok(Ok(Err(error))) => Err(Failure {
+                kind: OutcomeKind::FunctionError,
+                error_type: error.error_type.into(),
+                message: error.message,
+                stack_trace: error.stack_trace,
+                retry_after: None,
+            }),
+            Ok(Err(error)) => Err(self.classify(&error, request_id)),
+            Err(Elapsed) => Err(timed_out(&common, request_id)),
+        };
+        // A guest that is broken off keeps its account in a register: what the
+        // store says is right only after an orderly end.
+        usage.fuel = match &result {
+            _ if limits.fuel == Fuel::Unlimited => 0,
+            Err(failure) if failure.kind == OutcomeKind::OutOfFuel => fuel,
+            Err(failure) if failure.kind != OutcomeKind::FunctionError => 0,
+            _ => fuel.saturating_sub(self.store.get_fuel().unwrap_or(0)),
+        };
+        // A store that saw a trap, a timeout or a cancellation takes no new work.
+        let sound = match &result {
+            Ok(_) => true,
+            Err(failure) => failure.kind == OutcomeKind::FunctionError,
+        };
+        self.store.data_mut().end();
+        (result, sound)
+    }
+
+    /// Enters the guest.
+    async fn enter(&mut self, event: &Event) -> wasmtime::Result<Result<Reply, FunctionError>> {
+        match event {
+            Event::Http(request) => {
+                let handler = self
+                    .handlers
+                    .http
+                    .expect("the dispatcher sends a function only what it handles");
+                self.enter_http(handler, request)
+                    .await
+                    .map(|response| Ok(Reply::Http(response)))
+            }
+            Event::Payload(payload) => {
+                let handler = self
+                    .handlers
+                    .invoke
+                    .expect("the dispatcher sends a function only what it handles");
+                let handler = typed::<InvokeParams<'_>, InvokeResults>(handler);
+                let (result,) = handler.call_async(&mut self.store, (payload,)).await?;
+                Ok(result.map(Reply::Payload))
+            }
+        }
+    }
+
+    async fn enter_http(
+        &mut self,
+        handler: Func,
+        request: &HttpRequest,
+    ) -> wasmtime::Result<ResponseResult> {
+        let headers: Vec<(&str, &[u8])> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        let params = RequestParam {
+            method: request.method.as_str(),
+            path_with_query: request.target.as_str(),
+            headers: &headers,
+            body: &request.body,
+        };
+        let handler = typed::<HttpParams<'_>, HttpResults>(handler);
+        let (response,) = handler.call_async(&mut self.store, (params,)).await?;
+        Ok(response)
+    }
+
+    fn classify(
+        &self,
+        error: &wasmtime::Error,
+        request_id: crate::invocation::RequestId,
+    ) -> Failure {
+        let state = self.store.data();
+        let limits = &state.common.spec.limits;
+        let exited = |message: String| {
+            Failure::new(
+                OutcomeKind::Trap,
+                "Runtime.ExitError",
+                format!("RequestId: {request_id} Error: {message}"),
+            )
+        };
+        if error.is::<DeadlinePassed>() {
+            return timed_out(&state.common, request_id);
+        }
+        if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
+            return exited(format!("Runtime exited with error: exit status {status}"));
+        }
+        let trap = error.downcast_ref::<Trap>().copied();
+        if trap == Some(Trap::OutOfFuel) {
+            return Failure::new(
+                OutcomeKind::OutOfFuel,
+                "Runtime.OutOfFuel",
+                format!(
+                    "RequestId: {request_id} Error: used up its budget of {} units of fuel; raise `fuel`, or `timeout` if the budget follows from it",
+                    limits.fuel_units()
+                ),
+            );
+        }
+        match state.limiter.denied() {
+            Some(Denied::Function) => {
+                return Failure::new(
+                    OutcomeKind::OutOfMemory,
+                    "Runtime.OutOfMemory",
+                    format!(
+                        "RequestId: {request_id} Error: needed more than its {} of memory; raise `memory`",
+                        limits.memory
+                    ),
+                );
+            }
+            Some(Denied::Host) => {
+                return Failure::new(
+                    OutcomeKind::OutOfMemory,
+                    "Runtime.OutOfMemory",
+                    format!(
+                        "RequestId: {request_id} Error: the host-wide memory budget was used up"
+                    ),
+                );
+            }
+            None => {}
+        }
+        if is_hostcall_exhausted(error) {
+            return too_large(limits.response.0);
+        }
+        let detail = match trap {
+            // The stack lies first in memory: what overflows it leaves memory.
+            Some(trap @ (Trap::MemoryOutOfBounds | Trap::StackOverflow)) => format!(
+                "{trap} (if its stack overflowed, give it a larger one: \
+                 `-z stack-size`, see the author's guide)"
+            ),
+            Some(trap) => trap.to_string(),
+            None => error.root_cause().to_string(),
+        };
+        exited(format!("Runtime exited with error: {detail}"))
+    }
+}
+
+/// The handler with its types.
+#[allow(
+    unsafe_code,
+    reason = "the types were checked when the version was loaded; again costs time on each call"
+)]
+fn typed<Params, Return>(handler: Func) -> TypedFunc<Params, Return>
+where
+    Params: wasmtime::component::ComponentNamedList + Lower,
+    Return: wasmtime::component::ComponentNamedList + Lift,
+{
+    // SAFETY: `Handlers::check` has checked this export of this component
+    // against these very types.
+    unsafe { TypedFunc::new_unchecked(handler) }
+}
+
+pub(crate) fn timed_out(common: &Common, request_id: crate::invocation::RequestId) -> Failure {
+    Failure::new(
+        OutcomeKind::Timeout,
+        "Sandbox.Timedout",
+        format!(
+            "RequestId: {request_id} Error: Task timed out after {:.2} seconds",
+            common.spec.limits.timeout.as_secs_f64()
+        ),
+    )
+}
+
+fn too_large(limit: u64) -> Failure {
+    Failure::new(
+        OutcomeKind::FunctionError,
+        "Function.ResponseSizeTooLarge",
+        format!("Response payload size exceeded maximum allowed payload size ({limit} bytes)."),
+    )
+}
+
+/// What a handler returned, unchecked.
+enum Reply {
+    Http(ResponseResult),
+    Payload(Vec<u8>),
+}
+
+/// Makes an answer of what a handler returned, if it can be one.
+fn check(reply: Reply, limit: u64) -> Result<Answer, Failure> {
+    let size = match &reply {
+        Reply::Http(response) => {
+            let headers = response
+                .headers
+                .iter()
+                .map(|(name, value)| name.len() + value.len());
+            response.body.len() + headers.sum::<usize>()
+        }
+        Reply::Payload(payload) => payload.len(),
+    };
+    if size as u64 > limit {
+        return Err(too_large(limit));
+    }
+    match reply {
+        Reply::Payload(payload) => Ok(Answer::Payload(payload)),
+        Reply::Http(ResponseResult {
+            status,
+            headers,
+            body,
+        }) => HttpAnswer::check(status, headers.into_iter(), body)
+            .map(Answer::Http)
+            .map_err(|message| {
+                Failure::new(
+                    OutcomeKind::FunctionError,
+                    "Function.InvalidResponse",
+                    format!("the response cannot be sent: {message}"),
+                )
+            }),
+    }
+}
+
+/// wasmtime keeps this error's type to itself; the test of answers that are too
+/// large fails when its text changes.
+fn is_hostcall_exhausted(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .to_string()
+            .contains("fuel allocated for hostcalls has been exhausted")
+    })
+}
+
+/// Why there is no instance.
+#[derive(Debug)]
+pub enum Unavailable {
+    /// No slot or no memory is free now.
+    Full(String),
+    /// The deadline passed before it was there.
+    TooSlow,
+    /// The component does not instantiate.
+    Broken(Failure),
+}
+
+impl Unavailable {
+    /// From what instantiation said.
+    pub(super) fn from_error(error: &wasmtime::Error, state: &State) -> Self {
+        if error.is::<PoolConcurrencyLimitError>() {
+            return Self::Full(error.to_string());
+        }
+        match state.limiter.denied() {
+            Some(Denied::Host) => Self::Full("the host-wide memory budget is used up".into()),
+            Some(Denied::Function) => Self::Broken(Failure::new(
+                OutcomeKind::OutOfMemory,
+                "Runtime.OutOfMemory",
+                format!(
+                    "it needs more than its {} of memory to begin with; raise `memory`",
+                    state.common.spec.limits.memory
+                ),
+            )),
+            None if error.is::<DeadlinePassed>() => Self::TooSlow,
+            None => {
+                let kind = if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
+                    OutcomeKind::OutOfFuel
+                } else {
+                    OutcomeKind::Trap
+                };
+                let message = format!("it does not instantiate: {error:#}");
+                Self::Broken(Failure::new(kind, "Runtime.InitError", message))
+            }
+        }
+    }
+}
+
+impl Instance {
+    /// Makes an instance, under the same rules as a handler runs.
+    pub(super) async fn make(
+        pre: &InstancePre<State>,
+        exports: Exports,
+        common: &Arc<Common>,
+        budget: &Arc<Budget>,
+        deadline: Instant,
+        cpu: &mut Duration,
+    ) -> Result<Self, Unavailable> {
+        let seat = Seat::new(&common.share);
+        let make = async {
+            let waited = seat.start().await;
+            let mut store = new_store(pre.engine(), common, budget, deadline, &seat);
+            arm(&mut store, common.spec.limits.fuel_units(), waited);
+            match pre.instantiate_async(&mut store).await {
+                Ok(instance) => {
+                    let mut handler = |index: Option<ComponentExportIndex>| {
+                        index.and_then(|index| instance.get_func(&mut store, index))
+                    };
+                    let handlers = Handlers {
+                        http: handler(exports.http),
+                        invoke: handler(exports.invoke),
+                    };
+                    Ok(Self {
+                        store,
+                        handlers,
+                        served: 0,
+                        since: Instant::now(),
+                    })
+                }
+                Err(error) => Err(Unavailable::from_error(&error, store.data())),
+            }
+        };
+        match govern(&seat, deadline, cpu, make).await {
+            Ok(made) => made,
+            Err(Elapsed) => Err(Unavailable::TooSlow),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What belongs to one instance: the data of its store.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::budget::{Budget, MemoryLimiter};
+use super::turns::{Seat, Share};
+use crate::capability::{self, stdio::Output};
+use crate::function::FunctionSpec;
+use crate::invocation::Call;
+use crate::telemetry::{FunctionMetrics, Telemetry};
+
+/// Handles a guest may hold at once, and the host's side of them. Far above
+/// what a buffered handler needs, far below what a host would feel.
+pub(crate) const MAX_HANDLES: usize = 4096;
+
+/// What all instances of a version have in common.
+pub struct Common {
+    /// The function's configuration.
+    pub spec: FunctionSpec,
+    /// The version: a number or `$LATEST`.
+    pub version: String,
+    /// The function's name as an ARN, without qualifier.
+    pub arn: String,
+    /// Its share of the cores.
+    pub share: Arc<Share>,
+    /// Where its log lines and records go.
+    pub telemetry: Telemetry,
+    /// What is counted for it.
+    pub metrics: Arc<FunctionMetrics>,
+}
+
+/// The invocation an instance works on.
+pub(crate) struct Current {
+    pub(crate) call: Call,
+    pub(crate) deadline: Instant,
+}
+
+impl Current {
+    /// The deadline on the wall clock, in milliseconds since 1970.
+    pub(crate) fn deadline_unix(&self) -> u64 {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        u64::try_from((now + left).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The data of one store.
+pub struct State {
+    pub(crate) common: Arc<Common>,
+    pub(crate) limiter: MemoryLimiter,
+    /// When whatever runs now must have ended.
+    pub(crate) deadline: Instant,
+    /// Where it waits for its turns.
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) current: Option<Current>,
+    table: ResourceTable,
+    /// Made when the guest first asks for something of WASI: most handlers
+    /// never do.
+    wasi: Option<Box<WasiCtx>>,
+    pub(crate) output: Option<Arc<Output>>,
+    /// Names the instance in the log stream.
+    pub(crate) log_stream: Option<String>,
+}
+
+impl State {
+    pub(crate) fn new(
+        common: &Arc<Common>,
+        budget: &Arc<Budget>,
+        deadline: Instant,
+        seat: &Arc<Seat>,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            limiter: MemoryLimiter::new(common.spec.limits.memory.0, budget),
+            common: Arc::clone(common),
+            deadline,
+            seat: Arc::clone(seat),
+            current: None,
+            table,
+            wasi: None,
+            output: None,
+            log_stream: None,
+        }
+    }
+
+    /// An invocation begins.
+    pub(crate) fn begin(&mut self, current: Current) {
+        self.deadline = current.deadline;
+        self.limiter.begin();
+        if let Some(output) = &self.output {
+            output.begin(Some(&current.call));
+        }
+        self.current = Some(current);
+    }
+
+    /// It ended.
+    pub(crate) fn end(&mut self) {
+        if let Some(output) = &self.output {
+            output.end();
+        }
+        self.current = None;
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Self {
+            common,
+            current,
+            table,
+            wasi,
+            output,
+            ..
+        } = self;
+        let ctx = wasi.get_or_insert_with(|| {
+            let made = Output::new(Arc::clone(common));
+            made.begin(current.as_ref().map(|current| &current.call));
+            *output = Some(Arc::clone(&made));
+            Box::new(capability::wasi::context(&common.spec, &made))
+        });
+        WasiCtxView { ctx, table }
+    }
+}

@@ -1,0 +1,308 @@
+//! A version that is loaded: its component linked, its handlers known, and the
+//! pool of instances that wait for events.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{ComponentExportIndex, InstancePre};
+
+use super::cores;
+use super::instance::{Instance, Unavailable};
+use super::state::{Common, State};
+use super::{Digest, Shared};
+use crate::function::Isolation;
+
+/// How long a component may take to instantiate: what its own start functions
+/// do. Lambda gives `Init` ten seconds.
+pub(super) const INSTANTIATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Invocations that one instance serves under `reuse`: a random number between
+/// these, so that instances do not all end at once and no guest counts on it.
+const REUSE_SERVES: std::ops::Range<u32> = 500..1500;
+/// How long an instance that has served waits for the next event.
+const REUSE_IDLE: Duration = Duration::from_secs(60);
+
+/// A loaded version of a function.
+pub struct Version {
+    /// What its instances have in common.
+    pub common: Arc<Common>,
+    /// Whether it exports `dunlin:event/http`.
+    pub handles_http: bool,
+    /// Whether it exports `dunlin:event/invoke`.
+    pub handles_invoke: bool,
+    digest: Digest,
+    pre: InstancePre<State>,
+    exports: Exports,
+    shared: Arc<Shared>,
+    /// Instances that wait, one shelf per core: memory that a core touched last
+    /// is best used again by it.
+    shelves: Box<[Mutex<Vec<Instance>>]>,
+    /// How many wait, over all shelves.
+    waiting: AtomicUsize,
+    /// Whether somebody makes up for those that were leased.
+    refilling: AtomicBool,
+    retired: AtomicBool,
+}
+
+/// Where the handlers stand among a component's exports.
+#[derive(Clone, Copy)]
+pub(super) struct Exports {
+    pub(super) http: Option<ComponentExportIndex>,
+    pub(super) invoke: Option<ComponentExportIndex>,
+}
+
+/// An instance on loan; it counts as running until it is dropped or returned.
+pub struct Lease {
+    /// The instance.
+    pub instance: Instance,
+}
+
+impl Version {
+    pub(super) fn new(
+        common: Arc<Common>,
+        digest: Digest,
+        pre: InstancePre<State>,
+        exports: Exports,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            handles_http: exports.http.is_some(),
+            handles_invoke: exports.invoke.is_some(),
+            common,
+            digest,
+            pre,
+            exports,
+            shelves: (0..shared.cores).map(|_| Mutex::default()).collect(),
+            shared,
+            waiting: AtomicUsize::new(0),
+            refilling: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.shelves[index % self.shelves.len()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another instance should wait.
+    fn wants_more(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < self.common.spec.provisioned as usize
+            && self.shared.waiting.load(Ordering::Relaxed) < self.shared.ready
+            && !self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Makes a new instance before the deadline, adding the time it takes on the core to `cpu`.
+    ///
+    /// # Errors
+    /// If there is no room for it, or the component does not instantiate.
+    pub async fn instantiate(
+        &self,
+        deadline: Instant,
+        cpu: &mut Duration,
+    ) -> Result<Instance, Unavailable> {
+        let budget = &self.shared.budget;
+        let made =
+            Instance::make(&self.pre, self.exports, &self.common, budget, deadline, cpu).await;
+        // Those that only wait give way to those that have work.
+        if matches!(made, Err(Unavailable::Full(_))) && self.shared.reclaim() {
+            return Instance::make(&self.pre, self.exports, &self.common, budget, deadline, cpu)
+                .await;
+        }
+        made
+    }
+
+    /// An instance for one event: one that waits, or a new one.
+    ///
+    /// # Errors
+    /// As [`Self::instantiate`].
+    pub async fn lease(&self, deadline: Instant, cpu: &mut Duration) -> Result<Lease, Unavailable> {
+        let here = cores::current();
+        for step in 0..self.shelves.len() {
+            let taken = self.shelf(here + step).pop();
+            if let Some(instance) = taken {
+                self.dropped(1);
+                let source = if instance.served > 0 {
+                    &self.common.metrics.reused
+                } else {
+                    &self.common.metrics.from_ready
+                };
+                source.inc();
+                return Ok(Lease { instance });
+            }
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+        }
+        self.common.metrics.on_demand.inc();
+        Ok(Lease {
+            instance: self.instantiate(deadline, cpu).await?,
+        })
+    }
+
+    /// Takes an instance back. `sound` says whether it may serve again.
+    pub fn give_back(&self, lease: Lease, sound: bool) {
+        let instance = lease.instance;
+        let again = sound
+            && self.common.spec.isolation == Isolation::Reuse
+            && instance.served < instance_lifetime(instance.store().data());
+        if again {
+            self.put(instance);
+        }
+    }
+
+    fn put(&self, mut instance: Instance) {
+        instance.since = Instant::now();
+        let mut shelf = self.shelf(cores::current());
+        // Checked under the lock that `retire` takes after it has set the mark.
+        if self.retired.load(Ordering::Acquire) {
+            return;
+        }
+        shelf.push(instance);
+        drop(shelf);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.common.metrics.ready.inc();
+    }
+
+    /// Makes up for leased instances, off the path of events: call it when the
+    /// answer is on its way.
+    pub(crate) fn refill(self: &Arc<Self>) {
+        // A host that ends drops what runs outside of its runtimes.
+        let Ok(here) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if !self.wants_more() || self.refilling.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let version = Arc::clone(self);
+        here.spawn(async move {
+            let _ = version.fill().await;
+            version.refilling.store(false, Ordering::Release);
+        });
+    }
+
+    /// Fills the pool.
+    pub(super) async fn fill(&self) -> Result<(), Unavailable> {
+        while self.wants_more() {
+            let before = self.waiting.load(Ordering::Relaxed);
+            let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
+            let budget = &self.shared.budget;
+            let mut cpu = Duration::ZERO;
+            let made = Instance::make(
+                &self.pre,
+                self.exports,
+                &self.common,
+                budget,
+                deadline,
+                &mut cpu,
+            );
+            self.put(made.await?);
+            // With the budget full, the room for this one may have come from our
+            // own: then there is no room for more.
+            if self.waiting.load(Ordering::Relaxed) <= before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops instances that waited too long after they served.
+    pub(super) fn reap(&self) {
+        for shelf in &self.shelves {
+            let mut gone = Vec::new();
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut index = 0;
+            while index < shelf.len() {
+                if shelf[index].served > 0 && shelf[index].since.elapsed() > REUSE_IDLE {
+                    gone.push(shelf.swap_remove(index));
+                } else {
+                    index += 1;
+                }
+            }
+            drop(shelf);
+            self.dropped(gone.len());
+        }
+    }
+
+    /// Drops what waits; answers how many there were.
+    pub(super) fn clear(&self) -> usize {
+        let mut dropped = 0;
+        for shelf in &self.shelves {
+            let instances =
+                std::mem::take(&mut *shelf.lock().unwrap_or_else(PoisonError::into_inner));
+            self.dropped(instances.len());
+            dropped += instances.len();
+        }
+        dropped
+    }
+
+    /// So many wait no more.
+    fn dropped(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.common
+            .metrics
+            .ready
+            .sub(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// No new events come: what waits is dropped, what runs ends.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.clear();
+    }
+
+    /// Whether this file is what the version was made from.
+    #[must_use]
+    pub fn is_current(&self, component: &Path) -> bool {
+        std::fs::read(component).is_ok_and(|bytes| Digest::of(&bytes) == self.digest)
+    }
+
+    /// How many instances wait.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// How many invocations this instance serves, drawn from its own address so
+/// that it needs no place: stores are boxed and spread over the heap.
+fn instance_lifetime(state: &State) -> u32 {
+    use std::hash::{BuildHasher as _, RandomState};
+    thread_local! {
+        static SEED: RandomState = RandomState::new();
+    }
+    let hash = SEED.with(|seed| seed.hash_one(std::ptr::from_ref(state) as usize));
+    REUSE_SERVES.start + (hash % u64::from(REUSE_SERVES.end - REUSE_SERVES.start)) as u32
+}
+
+/// The versions that are loaded, for those who look after all of them.
+#[derive(Default)]
+pub(super) struct Loaded(Mutex<Vec<Weak<Version>>>);
+
+impl Loaded {
+    pub(super) fn add(&self, version: &Arc<Version>) {
+        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.retain(|version| version.strong_count() > 0);
+        versions.push(Arc::downgrade(version));
+    }
+
+    pub(super) fn each(&self) -> Vec<Arc<Version>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+}

@@ -1,0 +1,11 @@
+//! What the operator sees: metrics, logs, and the record of each invocation.
+
+mod line;
+mod log;
+mod metrics;
+mod record;
+
+pub use line::Line;
+pub use log::{Level, Log, LogWriter};
+pub use metrics::{Dropped, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, Metrics};
+pub use record::{Ended, LogInvocations, Record, Telemetry};

@@ -1,0 +1,385 @@
+//! The host's metrics, in Prometheus' form. `docs/metrics.md` lists them.
+//!
+//! Handles are resolved once per function, so that counting costs an atomic
+//! addition. Labels are closed sets and the names of functions.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, CounterVec, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::Log;
+use crate::function::FunctionName;
+use crate::invocation::{OutcomeKind, Trigger, Usage};
+
+mod guest;
+
+pub use guest::{Dropped, GuestMetrics, GuestValue};
+
+/// From a quarter of a millisecond, where a warm handler ends, to Lambda's
+/// longest timeout.
+const DURATION_BUCKETS: [f64; 15] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0,
+    900.0,
+];
+
+/// From a compact guest (two pages) to the largest memory.
+const MEMORY_BUCKETS: [f64; 9] = [
+    131_072.0,
+    1_048_576.0,
+    2_097_152.0,
+    8_388_608.0,
+    33_554_432.0,
+    134_217_728.0,
+    536_870_912.0,
+    1_073_741_824.0,
+    4_294_967_296.0,
+];
+
+/// Everything the host counts.
+pub struct Metrics {
+    registry: Registry,
+    invocations: IntCounterVec,
+    duration: HistogramVec,
+    cpu: CounterVec,
+    fuel: IntCounterVec,
+    memory: HistogramVec,
+    instantiations: IntCounterVec,
+    running: IntGaugeVec,
+    ready: IntGaugeVec,
+    guest_dropped: IntCounterVec,
+    guest_log_truncated: IntCounterVec,
+    functions: Mutex<HashMap<FunctionName, Arc<FunctionMetrics>>>,
+    /// What HTTP counts.
+    pub http: HttpMetrics,
+    /// Events that wait for admission.
+    pub admission_waiting: IntGauge,
+    memory_budget: IntGauge,
+    memory_used: IntGauge,
+    log_dropped: IntCounter,
+}
+
+/// The handles of one function.
+pub struct FunctionMetrics {
+    outcomes: [[IntCounter; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
+    duration: Histogram,
+    cpu: Counter,
+    fuel: IntCounter,
+    memory: Histogram,
+    /// Leases served by an instance that was ready.
+    pub from_ready: IntCounter,
+    /// Leases that had to instantiate on the event's path.
+    pub on_demand: IntCounter,
+    /// Leases served by an instance that had run before (`reuse`).
+    pub reused: IntCounter,
+    /// Invocations that run.
+    pub running: IntGauge,
+    /// Instances that wait.
+    pub ready: IntGauge,
+    /// Points of guest metrics that did not fit.
+    pub guest_dropped: IntCounter,
+    /// Invocations whose log output was cut off.
+    pub log_truncated: IntCounter,
+    /// The function's own metrics.
+    pub guest: GuestMetrics,
+}
+
+/// What the HTTP trigger counts.
+pub struct HttpMetrics {
+    /// Connections that are open.
+    pub connections: IntGauge,
+    /// Connections that were accepted.
+    pub accepted: IntCounter,
+    responses: IntCounterVec,
+    /// Responses per status class, 1xx to 5xx.
+    classes: [IntCounter; 5],
+    /// Connections closed by a timeout, by which.
+    pub timeouts: IntCounterVec,
+}
+
+impl HttpMetrics {
+    /// Counts an answer.
+    pub fn answered(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.classes[class - 1].inc();
+    }
+}
+
+fn counter_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histogram_vec(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    registered(registry, HistogramVec::new(options, &["function"])?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    registered(registry, IntGauge::new(name, help)?)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    registered(registry, IntCounter::new(name, help)?)
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// If two metrics have the same name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let responses = counter_vec(
+            r,
+            "dunlin_http_responses_total",
+            "HTTP responses, by status class.",
+            &["class"],
+        )?;
+        let classes =
+            ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| responses.with_label_values(&[class]));
+        Ok(Self {
+            invocations: counter_vec(
+                r,
+                "dunlin_invocations_total",
+                "Invocations that ended, by how.",
+                &["function", "trigger", "outcome"],
+            )?,
+            duration: histogram_vec(
+                r,
+                "dunlin_invocation_duration_seconds",
+                "Wall time from lease to outcome.",
+                &DURATION_BUCKETS,
+            )?,
+            cpu: registered(
+                r,
+                CounterVec::new(
+                    Opts::new(
+                        "dunlin_invocation_cpu_seconds_total",
+                        "Time that invocations held a core, host calls included.",
+                    ),
+                    &["function"],
+                )?,
+            )?,
+            fuel: counter_vec(
+                r,
+                "dunlin_invocation_fuel_total",
+                "Fuel that invocations used.",
+                &["function"],
+            )?,
+            memory: histogram_vec(
+                r,
+                "dunlin_invocation_memory_bytes",
+                "The most that an invocation's memories and tables were together.",
+                &MEMORY_BUCKETS,
+            )?,
+            instantiations: counter_vec(
+                r,
+                "dunlin_leases_total",
+                "Instances leased, by where they came from: ready, on_demand or reused.",
+                &["function", "source"],
+            )?,
+            running: gauge_vec(
+                r,
+                "dunlin_invocations_running",
+                "Invocations that run.",
+                &["function"],
+            )?,
+            ready: gauge_vec(
+                r,
+                "dunlin_instances_ready",
+                "Instances that wait for an event.",
+                &["function"],
+            )?,
+            guest_dropped: counter_vec(
+                r,
+                "dunlin_guest_metrics_dropped_total",
+                "Points of guest metrics that had a bad name or value or were one series too many.",
+                &["function"],
+            )?,
+            guest_log_truncated: counter_vec(
+                r,
+                "dunlin_guest_log_truncated_total",
+                "Invocations whose output went over the log limit.",
+                &["function"],
+            )?,
+            functions: Mutex::default(),
+            http: HttpMetrics {
+                connections: gauge(
+                    r,
+                    "dunlin_http_connections",
+                    "HTTP connections that are open.",
+                )?,
+                accepted: counter(
+                    r,
+                    "dunlin_http_accepted_total",
+                    "HTTP connections that were accepted.",
+                )?,
+                timeouts: counter_vec(
+                    r,
+                    "dunlin_http_timeouts_total",
+                    "HTTP connections closed by a timeout: header, body or idle.",
+                    &["timeout"],
+                )?,
+                responses,
+                classes,
+            },
+            admission_waiting: gauge(
+                r,
+                "dunlin_admission_waiting",
+                "Events that wait for admission.",
+            )?,
+            memory_budget: gauge(
+                r,
+                "dunlin_memory_budget_bytes",
+                "The host-wide budget for guests' memory.",
+            )?,
+            memory_used: gauge(
+                r,
+                "dunlin_memory_used_bytes",
+                "What guests and buffered bodies hold of the budget.",
+            )?,
+            log_dropped: counter(
+                r,
+                "dunlin_log_dropped_total",
+                "Log lines dropped because the output was too slow.",
+            )?,
+            registry,
+        })
+    }
+
+    /// The handles of one function; the same ones for each of its versions.
+    #[must_use]
+    pub fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let handles = functions.entry(name.clone()).or_insert_with(|| {
+            let f = name.as_str();
+            Arc::new(FunctionMetrics {
+                outcomes: Trigger::ALL.map(|trigger| {
+                    OutcomeKind::ALL.map(|kind| {
+                        self.invocations
+                            .with_label_values(&[f, trigger.as_str(), kind.as_str()])
+                    })
+                }),
+                duration: self.duration.with_label_values(&[f]),
+                cpu: self.cpu.with_label_values(&[f]),
+                fuel: self.fuel.with_label_values(&[f]),
+                memory: self.memory.with_label_values(&[f]),
+                from_ready: self.instantiations.with_label_values(&[f, "ready"]),
+                on_demand: self.instantiations.with_label_values(&[f, "on_demand"]),
+                reused: self.instantiations.with_label_values(&[f, "reused"]),
+                running: self.running.with_label_values(&[f]),
+                ready: self.ready.with_label_values(&[f]),
+                guest_dropped: self.guest_dropped.with_label_values(&[f]),
+                log_truncated: self.guest_log_truncated.with_label_values(&[f]),
+                guest: GuestMetrics::default(),
+            })
+        });
+        Arc::clone(handles)
+    }
+
+    /// Everything in Prometheus' text form.
+    ///
+    /// # Errors
+    /// If a metric cannot be encoded: a mistake in this module.
+    pub fn render(
+        &self,
+        log: &Log,
+        memory_used: u64,
+        memory_budget: u64,
+    ) -> prometheus::Result<Vec<u8>> {
+        self.memory_used
+            .set(i64::try_from(memory_used).unwrap_or(i64::MAX));
+        self.memory_budget
+            .set(i64::try_from(memory_budget).unwrap_or(i64::MAX));
+        let seen = self.log_dropped.get();
+        self.log_dropped.inc_by(log.dropped().saturating_sub(seen));
+        let mut out = Vec::with_capacity(16 << 10);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        let functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut sorted: Vec<_> = functions.iter().collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        guest::render(
+            &mut out,
+            sorted
+                .into_iter()
+                .map(|(name, handles)| (name.as_str(), &handles.guest)),
+        );
+        Ok(out)
+    }
+
+    /// The names of all metrics, for the test that compares them to the docs.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let _ = self.function(&FunctionName::new("x").expect("a valid name"));
+        self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
+        let _ = &self.http.responses;
+        let mut names: Vec<String> = self
+            .registry
+            .gather()
+            .iter()
+            .map(|family| family.name().to_owned())
+            .collect();
+        names.extend(guest::FAMILIES.iter().map(|name| (*name).to_owned()));
+        names.sort();
+        names
+    }
+}
+
+impl FunctionMetrics {
+    /// Counts an invocation that ended. `ran` is its duration from the lease;
+    /// absent if it never ran.
+    pub fn ended(
+        &self,
+        trigger: Trigger,
+        kind: OutcomeKind,
+        ran: Option<std::time::Duration>,
+        usage: &Usage,
+    ) {
+        self.outcomes[trigger as usize][kind as usize].inc();
+        if let Some(duration) = ran {
+            self.duration.observe(duration.as_secs_f64());
+            self.cpu.inc_by(usage.cpu.as_secs_f64());
+            self.fuel.inc_by(usage.fuel);
+            self.memory.observe(usage.memory as f64);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Triggers: what turns something outside into events for functions. Each
+//! knows its protocol and how to settle; none knows wasmtime.
+
+pub mod http;

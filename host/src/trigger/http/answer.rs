@@ -1,0 +1,170 @@
+//! From an outcome to a response.
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::body::BodyError;
+use crate::invocation::{Failure, HttpAnswer, OutcomeKind, RequestId};
+
+/// What goes over the wire.
+pub(super) type HttpResponse = Response<Full<Bytes>>;
+
+/// Names the invocation, as AWS does.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Says how the invocation ended, on every answer that the handler did not
+/// make.
+const OUTCOME: HeaderName = HeaderName::from_static("x-dunlin-outcome");
+
+/// The handler's own answer.
+pub(super) fn of_handler(answer: HttpAnswer, request_id: RequestId) -> HttpResponse {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    // What the host says of an invocation, no guest says.
+    response.headers_mut().remove(OUTCOME);
+    name(&mut response, request_id);
+    response
+}
+
+fn name(response: &mut HttpResponse, request_id: RequestId) {
+    let value =
+        request_id.with_str(|id| HeaderValue::from_str(id).expect("a UUID is visible ASCII"));
+    response.headers_mut().insert(REQUEST_ID, value);
+}
+
+fn message(status: StatusCode, text: &str) -> HttpResponse {
+    let body = serde_json::json!({ "message": text }).to_string();
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The answer of an invocation that did not end well. What the guest said
+/// stays in the log: a client need not learn of a function's insides.
+pub(super) fn of_failure(failure: &Failure, request_id: RequestId) -> HttpResponse {
+    let (status, text) = match failure.kind {
+        OutcomeKind::Ok => (StatusCode::OK, "OK"),
+        OutcomeKind::FunctionError
+        | OutcomeKind::Trap
+        | OutcomeKind::OutOfMemory
+        | OutcomeKind::OutOfFuel => (StatusCode::BAD_GATEWAY, "Internal Server Error"),
+        OutcomeKind::Timeout => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "the function did not answer in time",
+        ),
+        OutcomeKind::Throttled => (StatusCode::TOO_MANY_REQUESTS, "Rate Exceeded."),
+        // Nobody is there to read it, but for a client of HTTP/2 that took back
+        // its request.
+        OutcomeKind::Cancelled => (StatusCode::SERVICE_UNAVAILABLE, "cancelled"),
+        OutcomeKind::HostError => (StatusCode::INTERNAL_SERVER_ERROR, "the host failed"),
+    };
+    let mut response = message(status, text);
+    if let Some(after) = failure.retry_after {
+        let seconds = after.as_secs().max(1);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+        .headers_mut()
+        .insert(OUTCOME, HeaderValue::from_static(failure.kind.as_str()));
+    name(&mut response, request_id);
+    response
+}
+
+/// The answer to a request whose body could not be had.
+pub(super) fn of_body(error: &BodyError, limit: u64) -> HttpResponse {
+    let mut response = match error {
+        BodyError::TooLarge => message(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("Request must be smaller than {limit} bytes"),
+        ),
+        BodyError::Timeout => message(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        ),
+        BodyError::NoMemory => {
+            let mut response = message(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no memory for the body now",
+            );
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        }
+        BodyError::Broken => message(StatusCode::BAD_REQUEST, "the body is broken"),
+    };
+    close(&mut response);
+    response
+}
+
+/// Leaves the headers and their content-length of an answer to HEAD.
+pub(super) fn without_body(response: &mut HttpResponse) {
+    use http_body::Body as _;
+    let length = response.body().size_hint().lower();
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    *response.body_mut() = Full::default();
+}
+
+/// The connection ends with this answer.
+pub(super) fn close(response: &mut HttpResponse) {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+pub(super) fn not_found() -> HttpResponse {
+    message(StatusCode::NOT_FOUND, "no route matches")
+}
+
+pub(super) fn method_not_allowed(allowed: &[Method]) -> HttpResponse {
+    let list = allowed
+        .iter()
+        .map(Method::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let mut response = message(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the route does not take this method",
+    );
+    if let Ok(value) = HeaderValue::from_str(&list) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+pub(super) fn head_too_large(limit: usize) -> HttpResponse {
+    let text = format!("the request's head must be smaller than {limit} bytes");
+    let mut response = message(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &text);
+    close(&mut response);
+    response
+}
+
+pub(super) fn bad_request(text: &str) -> HttpResponse {
+    let mut response = message(StatusCode::BAD_REQUEST, text);
+    close(&mut response);
+    response
+}
+
+pub(super) fn shutting_down() -> HttpResponse {
+    let mut response = message(StatusCode::SERVICE_UNAVAILABLE, "the host is shutting down");
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    close(&mut response);
+    response
+}
+
+/// Written by hand to a connection whose request never became whole.
+pub(super) const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";

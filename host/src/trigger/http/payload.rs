@@ -1,0 +1,342 @@
+//! The JSON form of HTTP: what Lambda sends a function behind a function URL
+//! or an HTTP API (payload format 2.0), and what it makes of the answer.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, USER_AGENT};
+use http::request::Parts;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::invocation::{Answer, Failure, HttpAnswer, OutcomeKind, RequestId, RouteMatch};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    version: &'static str,
+    route_key: String,
+    raw_path: &'a str,
+    raw_query_string: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cookies: Vec<Cow<'a, str>>,
+    headers: BTreeMap<&'a str, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    query_string_parameters: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    path_parameters: BTreeMap<&'a str, &'a str>,
+    request_context: RequestContext<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Cow<'a, str>>,
+    is_base64_encoded: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext<'a> {
+    account_id: &'static str,
+    api_id: &'a str,
+    domain_name: &'a str,
+    domain_prefix: &'a str,
+    http: Http<'a>,
+    request_id: String,
+    route_key: String,
+    stage: &'static str,
+    time: String,
+    time_epoch: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Http<'a> {
+    method: &'a str,
+    path: &'a str,
+    protocol: &'static str,
+    source_ip: String,
+    user_agent: Cow<'a, str>,
+}
+
+/// Whether a body of this type travels as text. AWS sends text, JSON, XML,
+/// JavaScript and forms as they are, and everything else in base64.
+fn is_text(parts: &Parts) -> bool {
+    let Some(value) = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence.starts_with("text/")
+        || essence.ends_with("+json")
+        || essence.ends_with("+xml")
+        || matches!(
+            essence.as_str(),
+            "application/json"
+                | "application/xml"
+                | "application/javascript"
+                | "application/x-www-form-urlencoded"
+        )
+}
+
+fn decode(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
+}
+
+/// The event for a request.
+pub(super) fn event(
+    parts: &Parts,
+    body: &Bytes,
+    host: &str,
+    route: &RouteMatch,
+    client: IpAddr,
+    protocol: &'static str,
+    request_id: RequestId,
+) -> Bytes {
+    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in &parts.headers {
+        if name == COOKIE {
+            continue;
+        }
+        let value = String::from_utf8_lossy(value.as_bytes());
+        headers
+            .entry(name.as_str())
+            .and_modify(|all| {
+                all.push(',');
+                all.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    headers
+        .entry(HOST.as_str())
+        .or_insert_with(|| host.to_owned());
+    headers.insert("x-forwarded-for", client.to_string());
+    headers
+        .entry("x-forwarded-proto")
+        .or_insert_with(|| "http".to_owned());
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    let port = port
+        .filter(|port| port.bytes().all(|b| b.is_ascii_digit()))
+        .unwrap_or("80");
+    headers
+        .entry("x-forwarded-port")
+        .or_insert_with(|| port.to_owned());
+    headers.entry("x-amzn-trace-id").or_insert_with(trace_id);
+
+    let cookies = parts.headers.get_all(COOKIE).iter().flat_map(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        text.split(';')
+            .map(|cookie| Cow::Owned(cookie.trim().to_owned()))
+            .collect::<Vec<_>>()
+    });
+    let query = parts.uri.query().unwrap_or_default();
+    let mut parameters: BTreeMap<String, String> = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value);
+        parameters
+            .entry(decode(name))
+            .and_modify(|all| {
+                all.push(',');
+                all.push_str(&value);
+            })
+            .or_insert(value);
+    }
+    let text = if is_text(parts) {
+        std::str::from_utf8(body).ok()
+    } else {
+        None
+    };
+    let (encoded, is_base64_encoded) = match (body.is_empty(), text) {
+        (true, _) => (None, false),
+        (false, Some(text)) => (Some(Cow::Borrowed(text)), false),
+        (false, None) => (Some(Cow::Owned(STANDARD.encode(body))), true),
+    };
+    let now = SystemTime::now();
+    let route_key = format!("{} {}", parts.method, route.pattern);
+    let event = Event {
+        version: "2.0",
+        route_key: route_key.clone(),
+        raw_path: parts.uri.path(),
+        raw_query_string: query,
+        cookies: cookies.collect(),
+        headers,
+        query_string_parameters: parameters,
+        path_parameters: route
+            .parameters
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect(),
+        request_context: RequestContext {
+            account_id: "anonymous",
+            api_id: "dunlin",
+            domain_name: host,
+            domain_prefix: host.split('.').next().unwrap_or_default(),
+            http: Http {
+                method: parts.method.as_str(),
+                path: parts.uri.path(),
+                protocol,
+                source_ip: client.to_string(),
+                user_agent: parts
+                    .headers
+                    .get(USER_AGENT)
+                    .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                    .unwrap_or_default(),
+            },
+            request_id: request_id.to_string(),
+            route_key,
+            stage: "$default",
+            time: common_log_time(now),
+            time_epoch: now.duration_since(UNIX_EPOCH).map_or(0, |since| {
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            }),
+        },
+        body: encoded,
+        is_base64_encoded,
+    };
+    serde_json::to_vec(&event)
+        .expect("strings, numbers and maps of strings are always JSON")
+        .into()
+}
+
+/// A new trace in X-Ray's form: the time in seconds and 96 random bits.
+fn trace_id() -> String {
+    let seconds = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("Root=1-{seconds:08x}-{}", &random[..24])
+}
+
+/// `21/Nov/2026:00:00:00 +0000`.
+fn common_log_time(now: SystemTime) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+        "[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000"
+    );
+    time::OffsetDateTime::from(now)
+        .format(FORMAT)
+        .unwrap_or_default()
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(
+        OutcomeKind::FunctionError,
+        "Function.InvalidResponse",
+        message,
+    )
+}
+
+/// What the answer means as a response. An object with a status is taken apart;
+/// anything else is the body, as JSON.
+pub(super) fn interpret(answer: Answer) -> Result<HttpAnswer, Failure> {
+    let payload = match answer {
+        Answer::Http(answer) => return Ok(answer),
+        // Lambda's `null`: a function that answers nothing.
+        Answer::Payload(payload) if payload.is_empty() => b"null".to_vec(),
+        Answer::Payload(payload) => payload,
+    };
+    let value: Value = serde_json::from_slice(&payload).map_err(|error| {
+        invalid(format!(
+            "the answer is not JSON, as an answer to HTTP must be: {error}"
+        ))
+    })?;
+    // What is no response is the body: a string without its quotes, anything
+    // else byte for byte.
+    let json = |value: &Value| {
+        let body = match value {
+            Value::String(text) => text.clone().into_bytes(),
+            _ => payload.clone(),
+        };
+        HttpAnswer::check(
+            200,
+            [("content-type", "application/json")].into_iter(),
+            body,
+        )
+        .map_err(invalid)
+    };
+    let Value::Object(object) = &value else {
+        return json(&value);
+    };
+    let status = match object.get("statusCode") {
+        None => return json(&value),
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) => None,
+    };
+    let status = status
+        .and_then(|status| u16::try_from(status).ok())
+        .ok_or_else(|| {
+            invalid(format!(
+                "`statusCode` is {}, not a number",
+                object["statusCode"]
+            ))
+        })?;
+
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (name, value) in object
+        .get("headers")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        headers.push((name.clone(), text(value)));
+    }
+    for (name, values) in object
+        .get("multiValueHeaders")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        headers.extend(
+            values
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|value| (name.clone(), text(value))),
+        );
+    }
+    for cookie in object
+        .get("cookies")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        headers.push((SET_COOKIE.as_str().to_owned(), text(cookie)));
+    }
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+    {
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+    let body = match object.get("body") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::String(text)) if object.get("isBase64Encoded") == Some(&Value::Bool(true)) => {
+            STANDARD
+                .decode(text)
+                .map_err(|error| invalid(format!("`body` is not base64: {error}")))?
+        }
+        Some(body) => text(body).into_bytes(),
+    };
+    HttpAnswer::check(status, headers.into_iter(), body).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests;
