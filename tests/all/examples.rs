@@ -1,0 +1,298 @@
+//! The examples, deployed from their own folders as their readers do, and doing
+//! their work.
+
+use std::collections::BTreeSet;
+use std::io::Cursor;
+
+use dunlin_tests::{Host, repository};
+use image::{DynamicImage, GenericImageView as _, ImageFormat, Rgb, RgbImage};
+use serde_json::{Value, json};
+
+/// One test for each example: a folder, and the function that tries it.
+macro_rules! examples {
+    ($($name:ident in $folder:literal),* $(,)?) => {
+        /// The folders that have a test.
+        const TESTED: &[&str] = &[$($folder),*];
+
+        mod deployed {
+            $(
+                #[test]
+                fn $name() {
+                    let host = super::deploy($folder);
+                    super::$name(&host);
+                    host.stop();
+                }
+            )*
+        }
+    };
+}
+
+examples! {
+    hello in "hello",
+    lambda_port in "lambda-port",
+    thumbnail in "thumbnail",
+    users_api in "users-api",
+}
+
+fn deploy(folder: &str) -> Host {
+    // Built here, once for all: side by side they would wait for one another.
+    let _ = dunlin_tests::example(folder);
+    let folder = repository().join("guest-examples").join(folder);
+    Host::builder().folder(folder).start()
+}
+
+fn folders() -> BTreeSet<String> {
+    std::fs::read_dir(repository().join("guest-examples"))
+        .expect("there are examples")
+        .map(|entry| entry.expect("a folder can be read"))
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn each_example_has_a_test() {
+    let tested: BTreeSet<String> = TESTED.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        folders(),
+        tested,
+        "add the new one to `examples!`, and try it"
+    );
+}
+
+#[test]
+fn the_manifest_at_the_root_serves_all_of_them() {
+    let host = Host::builder().folder(repository()).start();
+    let routes = host.stderr().join("\n");
+    for name in folders() {
+        assert!(
+            routes.contains(&name),
+            "`{name}` is not among the routes:\n{routes}"
+        );
+    }
+    assert_eq!(host.get("/hello").status, 200);
+    assert_eq!(host.get("/users").status, 200);
+    assert_eq!(host.get("/lambda").status, 200);
+    let picture = picture(400, 300, ImageFormat::Png);
+    assert_eq!(host.post("/thumbnail?width=20", picture).status, 200);
+    host.stop();
+}
+
+fn hello(host: &Host) {
+    let world = host.get("/hello");
+    assert_eq!(
+        (world.status, world.text().as_str()),
+        (200, "Hello, world!\n")
+    );
+    assert_eq!(
+        world.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
+    assert_eq!(host.get("/hello/ada").text(), "Hello, ada!\n");
+    assert_eq!(
+        host.get("/hello/J%C3%BCrgen%20B").text(),
+        "Hello, Jürgen B!\n"
+    );
+    assert_eq!(host.get("/hello/ada/lovelace").status, 404);
+    assert_eq!(host.get("/").status, 404);
+    let post = host.post("/hello", "");
+    assert_eq!(post.status, 405);
+    assert!(
+        post.header("allow")
+            .is_some_and(|allow| allow.contains("GET")),
+        "{post:?}"
+    );
+}
+
+fn users_api(host: &Host) {
+    let ada = json!({ "id": 1, "name": "ada", "email": "ada@example.com" });
+    let eve = json!({ "name": "eve", "email": "eve@example.com" });
+    let send = |method: &str, target: &str, body: &Value| {
+        let headers = [("content-type", "application/json")];
+        let response = host
+            .http
+            .request(method, target, &headers, body.to_string().as_bytes());
+        let body = match response.body.as_slice() {
+            [] => Value::Null,
+            _ => response.json(),
+        };
+        (response.status, body)
+    };
+    let error = |status: u16, text: &str| (status, json!({ "error": text }));
+
+    let all = host.get("/users");
+    assert_eq!(
+        (all.status, all.json().as_array().map(Vec::len)),
+        (200, Some(3))
+    );
+    assert_eq!(all.header("content-type"), Some("application/json"));
+    assert_eq!(host.get("/users?name=ada").json(), json!([ada]));
+    assert_eq!(host.get("/users/1").json(), ada);
+    let missing = host.get("/users/9");
+    assert_eq!(
+        (missing.status, missing.json()),
+        error(404, "there is no user 9")
+    );
+    assert_eq!(host.get("/users/ada").status, 400);
+
+    let created = host.post("/users", eve.to_string());
+    assert_eq!(created.status, 201);
+    assert_eq!(created.header("location"), Some("/users/4"));
+    assert_eq!(created.json()["id"], 4);
+    // What the example logs carries the id of the user and of the request.
+    let lines = host.guest_log(created.request_id());
+    assert_eq!(lines[0]["message"], "created a user", "{lines:?}");
+    assert_eq!(lines[0]["fields"]["id"], 4, "{lines:?}");
+
+    let (status, replaced) = send("PUT", "/users/2", &eve);
+    assert_eq!((status, &replaced["name"]), (200, &json!("eve")));
+    assert_eq!(send("PUT", "/users/9", &eve).0, 404);
+    assert_eq!(send("DELETE", "/users/2", &Value::Null), (204, Value::Null));
+    // Changes are answered, not kept: each event finds a fresh instance.
+    assert_eq!(host.get("/users/2").json()["name"], "grace");
+
+    let nameless = json!({ "name": " ", "email": "eve@example.com" });
+    assert_eq!(
+        send("POST", "/users", &nameless),
+        error(422, "`name` is empty")
+    );
+    assert_eq!(send("POST", "/users", &json!({ "name": "eve" })).0, 422);
+    assert_eq!(host.post("/users", "{").status, 400);
+    let patched = host.http.request("PATCH", "/users/1", &[], b"{}");
+    assert_eq!(
+        (patched.status, patched.header("allow")),
+        (405, Some("GET, PUT, DELETE"))
+    );
+    assert_eq!(host.get("/users/1/friends").status, 404);
+}
+
+/// A picture with large shapes and fine grain, as a camera makes them.
+fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+    let mut grain = 0x2545_f491_u32;
+    let picture = RgbImage::from_fn(width, height, |x, y| {
+        grain ^= grain << 13;
+        grain ^= grain >> 17;
+        grain ^= grain << 5;
+        let noise = (grain >> 29) as u8;
+        let sky = (255 * y / height) as u8;
+        let hill = (x * 200 / width) as u8 / 2 + (x / 7 % 40) as u8;
+        Rgb([
+            sky / 2 + noise,
+            hill.saturating_add(noise),
+            (255 - sky) / 2 + noise,
+        ])
+    });
+    let mut bytes = Cursor::new(Vec::new());
+    DynamicImage::from(picture)
+        .write_to(&mut bytes, format)
+        .expect("a picture can be written to memory");
+    bytes.into_inner()
+}
+
+fn thumbnail(host: &Host) {
+    let photograph = picture(4000, 3000, ImageFormat::Jpeg);
+    assert!(photograph.len() > 500_000, "{} bytes", photograph.len());
+    let drawing = picture(1600, 900, ImageFormat::Png);
+    for (large, width, height, kind, format) in [
+        (&photograph, 200, 150, "image/jpeg", ImageFormat::Jpeg),
+        (&photograph, 1024, 768, "image/jpeg", ImageFormat::Jpeg),
+        (&drawing, 320, 180, "image/png", ImageFormat::Png),
+    ] {
+        let response = host.post(&format!("/thumbnail?width={width}"), large);
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(response.header("content-type"), Some(kind));
+        assert_eq!(image::guess_format(&response.body).ok(), Some(format));
+        let small = image::load_from_memory(&response.body).expect("it is a picture");
+        assert_eq!(small.dimensions(), (width, height));
+        assert!(response.body.len() < large.len() / 3);
+        // It is that picture: sky above, which is blue, and none below.
+        let small = small.to_rgb8();
+        let top = small.get_pixel(width / 2, 2);
+        let bottom = small.get_pixel(width / 2, height - 3);
+        assert!(
+            top[2] > 90 && bottom[2] < 40 && bottom[0] > 90,
+            "{top:?} {bottom:?}"
+        );
+    }
+    // It is never made larger.
+    let tiny = host.post("/thumbnail?width=2000", picture(40, 30, ImageFormat::Png));
+    let tiny = image::load_from_memory(&tiny.body).expect("it is a picture");
+    assert_eq!(tiny.dimensions(), (40, 30));
+
+    let counted = [("name", "thumbnails"), ("format", "image/jpeg")];
+    host.wait_for_metric("dunlin_guest_counter_total", &counted, |n| n == 2.0);
+
+    let refused = |target: &str, body: &[u8]| {
+        let response = host.post(target, body);
+        assert!(response.json()["error"].is_string(), "{response:?}");
+        response.status
+    };
+    assert_eq!(refused("/thumbnail", &drawing), 400);
+    for width in ["0", "-1", "wide", "99999", ""] {
+        assert_eq!(
+            refused(&format!("/thumbnail?width={width}"), &drawing),
+            400,
+            "{width}"
+        );
+    }
+    assert_eq!(refused("/thumbnail?width=200", b"GIF89a"), 415);
+    assert_eq!(refused("/thumbnail?width=200", b""), 415);
+    assert_eq!(refused("/thumbnail?width=200", &photograph[..100]), 422);
+    assert_eq!(refused("/thumbnail?width=200", &drawing[..1000]), 422);
+    // A small file that claims to be larger than the function's memory.
+    assert_eq!(refused("/thumbnail?width=200", &bomb()), 422);
+    assert_eq!(host.get("/thumbnail?width=200").status, 405);
+}
+
+/// A PNG of a few kilobytes with 30 000 × 30 000 pixels, all black.
+fn bomb() -> Vec<u8> {
+    let mut bytes = picture(1, 1, ImageFormat::Png);
+    // The dimensions stand in the first chunk, and are checked by a CRC.
+    bytes[16..20].copy_from_slice(&30_000_u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&30_000_u32.to_be_bytes());
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+fn lambda_port(host: &Host) {
+    let response = host.get("/lambda?name=ada");
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(
+        response.json(),
+        json!({
+            "message": "Hello, ada!",
+            "method": "GET",
+            "path": "/lambda",
+            "function": "lambda-port",
+            "requestId": response.request_id(),
+        })
+    );
+    assert_eq!(host.get("/lambda").json()["message"], "Hello, world!");
+    // Whatever else comes with the event, the types of Lambda take it: cookies,
+    // names that occur twice, and a body that is no text.
+    let everything = host.http.request(
+        "PUT",
+        "/lambda?name=J%C3%BCrgen&tag=a&tag=b&empty=",
+        &[
+            ("cookie", "session=1; theme=dark"),
+            ("x-twice", "a"),
+            ("x-twice", "b"),
+            ("content-type", "application/octet-stream"),
+        ],
+        &[0, 159, 146, 150, 255],
+    );
+    assert_eq!(everything.status, 200, "{everything:?}");
+    assert_eq!(everything.json()["message"], "Hello, Jürgen!");
+    assert_eq!(everything.json()["method"], "PUT");
+    assert_eq!(host.get("/lambda/more").status, 404);
+}

@@ -1,0 +1,15 @@
+//! One binary with all tests: it links once, and they run side by side.
+
+mod admin;
+mod capabilities;
+mod cli;
+mod drain;
+mod examples;
+mod harness;
+mod hostile;
+mod http;
+mod limits;
+mod scene;
+mod twins;
+mod wat;
+mod watch;
