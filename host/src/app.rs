@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 
 pub use machine::{default_memory_budget, raise_file_limit};
 pub use state_dir::{StateDir, StateDirError};
@@ -34,8 +35,9 @@ use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes
 const DRAIN_SLOTS: u32 = 64;
 /// Once time is up, how long connections get to send their 503.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// How often instances that nobody uses any more are looked for.
-const REAP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the pools are looked after: instances that nobody uses any more,
+/// and what was taken from a pool without an event.
+const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// The version that the manifest's functions run as.
 const LATEST: &str = "$LATEST";
 
@@ -93,7 +95,11 @@ pub struct App {
     http: JoinHandle<()>,
     api: Vec<JoinHandle<()>>,
     cores: Arc<Cores>,
-    reaper: JoinHandle<()>,
+    /// Direct invocations that run, whether their clients wait or not.
+    direct: TaskTracker,
+    keeper: JoinHandle<()>,
+    /// Wakes it before its time.
+    look_after: Arc<Notify>,
     deployed: Deployed,
     drain_timeout: Duration,
 }
@@ -104,6 +110,7 @@ struct Parts {
     dispatcher: Arc<Dispatcher>,
     telemetry: Telemetry,
     concurrency: u32,
+    cores: usize,
 }
 
 /// What is deployed now.
@@ -159,6 +166,7 @@ impl App {
             runtime,
             dispatcher,
             telemetry,
+            cores,
             concurrency: host.admission.concurrency,
         };
 
@@ -211,18 +219,21 @@ impl App {
 
         let operator = Operator::new(parts.telemetry.clone(), Arc::clone(parts.runtime.budget()));
         let (api_draining, api_drained) = watch::channel(false);
+        let lambda = Lambda::new(
+            Arc::clone(&parts.dispatcher),
+            Arc::clone(&cores),
+            Arc::clone(parts.runtime.budget()),
+            parts.telemetry.clone(),
+            identity.account.clone(),
+            identity.region.clone(),
+        );
+        let direct = lambda.running().clone();
         let admin = Arc::new(Admin {
             guard: Guard::new(addresses.admin, &[])
                 .expect("an address without further names is a guard"),
             keys,
             signatures: host.admin.signatures,
-            lambda: Lambda::new(
-                Arc::clone(&parts.dispatcher),
-                Arc::clone(&cores),
-                parts.telemetry.clone(),
-                identity.account.clone(),
-                identity.region.clone(),
-            ),
+            lambda,
             operator: metrics_socket.is_none().then(|| operator.clone()),
         });
         if host.admin.signatures == Signatures::Waived {
@@ -247,12 +258,14 @@ impl App {
                 server::metrics(operator.clone()),
             )));
         }
-        let reaper = tokio::spawn({
-            let reap = parts.runtime.reaper();
+        let look_after = Arc::new(Notify::new());
+        let keeper = tokio::spawn({
+            let keep = parts.runtime.keeper(&cores);
+            let look_after = Arc::clone(&look_after);
             async move {
                 loop {
-                    tokio::time::sleep(REAP_INTERVAL).await;
-                    reap();
+                    let _ = timeout(KEEP_INTERVAL, look_after.notified()).await;
+                    keep();
                 }
             }
         });
@@ -273,7 +286,9 @@ impl App {
             http,
             api,
             cores,
-            reaper,
+            direct,
+            keeper,
+            look_after,
             deployed,
             drain_timeout: host.drain_timeout,
         })
@@ -314,6 +329,8 @@ impl App {
         };
         self.parts.deploy(&deployed, &self.trigger, manifest)?;
         self.deployed = deployed;
+        // What was retired has left room for those that stay.
+        self.look_after.notify_one();
         Ok(())
     }
 
@@ -330,7 +347,8 @@ impl App {
             mut http,
             mut api,
             cores,
-            reaper,
+            direct,
+            keeper,
             drain_timeout,
             ..
         } = self;
@@ -346,6 +364,9 @@ impl App {
         for server in &mut api {
             in_time &= timeout_at(deadline, server).await.is_ok();
         }
+        // Those whose clients are gone, too: they were accepted.
+        direct.close();
+        in_time &= timeout_at(deadline, direct.wait()).await.is_ok();
         if !in_time {
             let message = "the drain timeout has passed: what still runs is ended";
             parts.telemetry.log.host(Level::Warn, message);
@@ -359,7 +380,7 @@ impl App {
         }
         // What is left on the cores ends here, and is recorded as cancelled.
         tokio::task::block_in_place(|| cores.stop());
-        reaper.abort();
+        keeper.abort();
         parts.telemetry.log.host(Level::Info, "drained");
         in_time
     }
@@ -391,7 +412,7 @@ impl Parts {
                 Some((old, version)) if old.weight == spec.weight => {
                     Arc::clone(&version.common.share)
                 }
-                _ => Share::new(spec.weight),
+                _ => Share::new(spec.weight, self.cores),
             };
             match self.runtime.load(spec.clone(), &path, LATEST, share).await {
                 Ok(version) => versions.push((spec, version)),

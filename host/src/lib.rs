@@ -14,4 +14,5 @@ pub mod runtime;
 pub mod telemetry;
 pub mod trigger;
 
+mod body;
 mod capability;

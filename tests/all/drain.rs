@@ -211,6 +211,16 @@ fn after_the_drain_timeout_what_runs_is_answered_with_503() {
 }
 
 #[test]
+fn a_connection_that_never_said_anything_does_not_hold_up_the_drain() {
+    let mut host = up(PROBE);
+    let mut silent = Wire::connect(host.http.address());
+    host.wait_for_metric("dunlin_http_connections", &[], |n| n >= 1.0);
+    host.signal(Signal::TERM);
+    assert_eq!(host.wait_for_exit(SLACK).code(), Some(0));
+    silent.closed();
+}
+
+#[test]
 fn the_drain_timeout_may_stand_in_the_manifest() {
     let mut host = up(&format!("[host]\ndrain-timeout = \"1s\"\n{PROBE}"));
     let mut wire = Wire::connect(host.http.address());

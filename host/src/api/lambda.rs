@@ -9,19 +9,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use percent_encoding::percent_decode_str;
+use tokio_util::task::TaskTracker;
 
 use error::ApiError;
 use names::FunctionReference;
 
 use crate::dispatch::Dispatcher;
 use crate::invocation::RequestId;
-use crate::runtime::Cores;
+use crate::runtime::{Budget, Cores};
 use crate::telemetry::Telemetry;
 
 /// The API.
 pub struct Lambda {
     dispatcher: Arc<Dispatcher>,
     cores: Arc<Cores>,
+    running: TaskTracker,
+    budget: Arc<Budget>,
     telemetry: Telemetry,
     account: String,
     region: String,
@@ -104,6 +107,7 @@ impl Lambda {
     pub fn new(
         dispatcher: Arc<Dispatcher>,
         cores: Arc<Cores>,
+        budget: Arc<Budget>,
         telemetry: Telemetry,
         account: String,
         region: String,
@@ -111,10 +115,21 @@ impl Lambda {
         Self {
             dispatcher,
             cores,
+            running: TaskTracker::new(),
+            budget,
             telemetry,
             account,
             region,
         }
+    }
+
+    /// The invocations that run. They go on when their client goes away.
+    pub(crate) fn running(&self) -> &TaskTracker {
+        &self.running
+    }
+
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     pub(super) fn telemetry(&self) -> &Telemetry {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +22,7 @@ use super::guard::Guard;
 use super::lambda::{self, Lambda, error::ApiError};
 use super::operator::Operator;
 use super::sigv4::{PayloadHash, RequestHead, Verifier};
+use crate::body::{self, BodyError};
 use crate::config::Signatures;
 use crate::invocation::RequestId;
 
@@ -34,6 +35,8 @@ const MAX_CONNECTIONS: usize = 512;
 const SERVICES: [&str; 1] = ["lambda"];
 /// After an error of the listening socket.
 const PAUSE: Duration = Duration::from_millis(100);
+/// When a client whose body found no memory may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The admin address.
 pub struct Admin {
@@ -94,32 +97,28 @@ impl Admin {
         };
         let operation = lambda::route(&parts.method, parts.uri.path(), parts.uri.query())?;
         let limit = operation.body_limit();
-        let collected =
-            tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-        let body = match collected {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(ApiError::RequestTooLarge {
-                    message: format!(
-                        "Request must be smaller than {limit} bytes for the {} operation",
-                        operation.name()
-                    ),
-                });
-            }
-            Ok(Err(_)) => {
-                return Err(ApiError::InvalidRequestContent {
-                    message: "The request body broke off.".into(),
-                });
-            }
-            Err(_) => {
-                return Err(ApiError::InvalidRequestContent {
-                    message: format!(
-                        "The request body did not arrive within {} seconds.",
-                        BODY_TIMEOUT.as_secs()
-                    ),
-                });
-            }
-        };
+        let read = body::read(body, limit as u64, BODY_TIMEOUT, self.lambda.budget());
+        let body = read.await.map_err(|error| match error {
+            BodyError::TooLarge => ApiError::RequestTooLarge {
+                message: format!(
+                    "Request must be smaller than {limit} bytes for the {} operation",
+                    operation.name()
+                ),
+            },
+            BodyError::Broken => ApiError::InvalidRequestContent {
+                message: "The request body broke off.".into(),
+            },
+            BodyError::Timeout => ApiError::InvalidRequestContent {
+                message: format!(
+                    "The request body did not arrive within {} seconds.",
+                    BODY_TIMEOUT.as_secs()
+                ),
+            },
+            BodyError::NoMemory => ApiError::Unavailable {
+                message: "The host has no memory for the request body now.".into(),
+                retry_after: Some(RETRY_AFTER),
+            },
+        })?;
         if let Some(claim) = claim {
             claim.verify(&PayloadHash::of(&body))?;
         }

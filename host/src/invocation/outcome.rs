@@ -86,6 +86,16 @@ impl Failure {
             retry_after: None,
         }
     }
+
+    /// The host-wide memory budget has no room for the answer.
+    #[must_use]
+    pub fn no_memory() -> Self {
+        Self::new(
+            OutcomeKind::OutOfMemory,
+            "Runtime.OutOfMemory",
+            "the host-wide memory budget has no room for the answer",
+        )
+    }
 }
 
 /// What an invocation took.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use wasmtime::ResourceLimiter;
 
 /// What a table's element counts for: wasmtime keeps a pointer for each.
@@ -27,10 +28,20 @@ pub struct Budget {
     reclaim: OnceLock<Reclaim>,
 }
 
+/// What memory is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// An event: instances that only wait give way to it.
+    Work,
+    /// An instance that will wait for an event: it takes what is free.
+    Ready,
+}
+
 /// A part of the budget, given back when dropped.
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: u64,
+    need: Need,
 }
 
 impl Budget {
@@ -69,14 +80,15 @@ impl Budget {
             .is_ok()
     }
 
-    fn take(&self, bytes: u64) -> bool {
+    fn take(&self, bytes: u64, need: Need) -> bool {
         loop {
             if self.try_take(bytes) {
                 return true;
             }
             // Ready instances hold memory that nobody uses yet: theirs goes
-            // before anybody is refused.
-            if !self.reclaim.get().is_some_and(|reclaim| reclaim()) {
+            // before anybody with work is refused.
+            let reclaims = need == Need::Work;
+            if !reclaims || !self.reclaim.get().is_some_and(|reclaim| reclaim()) {
                 return false;
             }
         }
@@ -92,15 +104,55 @@ impl Budget {
         Charge {
             budget: Arc::clone(self),
             bytes: 0,
+            need: Need::Work,
         }
     }
 }
 
+/// Buffers below this size are not charged: ten thousand connections that hold
+/// one each are less than the host's own share of the memory.
+const UNCHARGED: usize = 4 << 10;
+
+/// Bytes, and what they hold of the budget.
+struct Held {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Budget {
+    /// Charges bytes for as long as they live, in whatever clones; None if there
+    /// is no room. Less than 4 KiB are not charged.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
+        if bytes.len() < UNCHARGED {
+            return Some(bytes);
+        }
+        let mut charge = self.charge();
+        charge.grow(bytes.len() as u64).then(|| charge.hold(bytes))
+    }
+}
+
 impl Charge {
+    /// Lives as long as these bytes, which it was taken for.
+    #[must_use]
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        if bytes.len() < UNCHARGED {
+            return bytes;
+        }
+        let _charge = self;
+        Bytes::from_owner(Held { bytes, _charge })
+    }
+
     /// Takes more; answers false if the budget is full.
     #[must_use]
     pub fn grow(&mut self, bytes: u64) -> bool {
-        let taken = self.budget.take(bytes);
+        let taken = self.budget.take(bytes, self.need);
         if taken {
             self.bytes += bytes;
         }
@@ -141,10 +193,12 @@ pub(crate) struct MemoryLimiter {
 }
 
 impl MemoryLimiter {
-    pub(crate) fn new(limit: u64, budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(limit: u64, budget: &Arc<Budget>, need: Need) -> Self {
+        let mut charge = budget.charge();
+        charge.need = need;
         Self {
             limit,
-            charge: budget.charge(),
+            charge,
             peak: 0,
             last_growth: 0,
             denied: None,
@@ -163,6 +217,7 @@ impl MemoryLimiter {
 
     /// A new invocation begins.
     pub(crate) fn begin(&mut self) {
+        self.charge.need = Need::Work;
         self.peak = self.charge.bytes;
         self.denied = None;
     }
@@ -257,7 +312,7 @@ mod tests {
     #[test]
     fn all_memories_and_tables_count_together() {
         let budget = Budget::new(1 << 30);
-        let mut limiter = MemoryLimiter::new(1000, &budget);
+        let mut limiter = MemoryLimiter::new(1000, &budget, Need::Work);
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(limiter.memory_growing(0, 400, None).unwrap());
         assert!(!limiter.memory_growing(400, 700, None).unwrap());
@@ -274,7 +329,7 @@ mod tests {
     #[test]
     fn a_failed_growth_is_not_charged() {
         let budget = Budget::new(1000);
-        let mut limiter = MemoryLimiter::new(1000, &budget);
+        let mut limiter = MemoryLimiter::new(1000, &budget, Need::Work);
         assert!(limiter.memory_growing(0, 600, None).unwrap());
         limiter
             .memory_grow_failed(wasmtime::Error::msg("no"))
@@ -296,9 +351,38 @@ mod tests {
         assert!(idle.lock().unwrap().as_mut().unwrap().grow(80));
         let taken = Arc::clone(&idle);
         budget.on_full(Box::new(move || taken.lock().unwrap().take().is_some()));
-        let mut limiter = MemoryLimiter::new(1000, &budget);
+        let mut limiter = MemoryLimiter::new(1000, &budget, Need::Work);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(60, 120, None).unwrap());
         assert_eq!(limiter.denied(), Some(Denied::Host));
+    }
+
+    #[test]
+    fn bytes_are_charged_until_their_last_clone_is_gone() {
+        let budget = Budget::new(100_000);
+        let bytes = |len: usize| Bytes::from(vec![7; len]);
+        let held = budget.hold(bytes(90_000)).unwrap();
+        assert_eq!(held, bytes(90_000));
+        assert!(budget.hold(bytes(20_000)).is_none());
+        assert!(budget.hold(bytes(1000)).is_some(), "too small to matter");
+        let part = held.slice(10..20);
+        drop(held);
+        assert_eq!(budget.used(), 90_000);
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_is_made_ready_takes_nothing_from_others_until_it_has_work() {
+        let budget = Budget::new(100);
+        let idle = Arc::new(std::sync::Mutex::new(Some(budget.charge())));
+        assert!(idle.lock().unwrap().as_mut().unwrap().grow(80));
+        let taken = Arc::clone(&idle);
+        budget.on_full(Box::new(move || taken.lock().unwrap().take().is_some()));
+        let mut limiter = MemoryLimiter::new(1000, &budget, Need::Ready);
+        assert!(!limiter.memory_growing(0, 60, None).unwrap());
+        assert_eq!(budget.used(), 80);
+        limiter.begin();
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
     }
 }

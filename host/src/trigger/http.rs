@@ -3,7 +3,6 @@
 
 mod activity;
 mod answer;
-mod body;
 mod connection;
 mod io;
 mod listener;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dunlin_tests::Host;
 use serde_json::{Value, json};
 
 use super::{Api, PROBE, is_error};
@@ -588,26 +589,31 @@ timeout = "20s"
     });
 }
 
+/// Sends an invocation that sleeps, on a connection of its own.
+fn invoke_on_a_wire(host: &Host, millis: u64) -> Wire {
+    let target = "/2015-03-31/functions/probe/invocations";
+    let authority = host.admin.address().to_string();
+    let body = json!({ "do": "sleep", "ms": millis }).to_string();
+    let signed = Api::of(host)
+        .key
+        .sign("POST", target, &[("host", &authority)], body.as_bytes());
+    let headers: String = signed
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let mut wire = Wire::connect(host.admin.address());
+    wire.send(format!(
+        "POST {target} HTTP/1.1\r\nhost: {authority}\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    wire
+}
+
 #[test]
 fn a_client_that_goes_away_does_not_cancel_an_invocation() {
     let host = up(&ONE.replace("admission-wait = \"0\"", "admission-wait = \"20s\""));
-    let api = Api::of(&host);
-    let target = "/2015-03-31/functions/probe/invocations";
-    let authority = host.admin.address().to_string();
-    let body = json!({ "do": "sleep", "ms": 1500 }).to_string();
     for end in ["close", "reset"] {
-        let signed = api
-            .key
-            .sign("POST", target, &[("host", &authority)], body.as_bytes());
-        let headers: String = signed
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
-        let mut wire = Wire::connect(host.admin.address());
-        wire.send(format!(
-            "POST {target} HTTP/1.1\r\nhost: {authority}\r\n{headers}content-length: {}\r\n\r\n{body}",
-            body.len()
-        ));
+        let wire = invoke_on_a_wire(&host, 1500);
         host.wait_for_metric("dunlin_invocations_running", &[], |n| n == 1.0);
         match end {
             "close" => drop(wire),
@@ -628,21 +634,7 @@ fn a_client_that_goes_away_does_not_cancel_an_invocation() {
 #[test]
 fn a_drain_waits_for_direct_invocations() {
     let mut host = up(ONE);
-    let mut wire = Wire::connect(host.admin.address());
-    let target = "/2015-03-31/functions/probe/invocations";
-    let authority = host.admin.address().to_string();
-    let body = json!({ "do": "sleep", "ms": 2500 }).to_string();
-    let signed = Api::of(&host)
-        .key
-        .sign("POST", target, &[("host", &authority)], body.as_bytes());
-    let headers: String = signed
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
-    wire.send(format!(
-        "POST {target} HTTP/1.1\r\nhost: {authority}\r\n{headers}content-length: {}\r\n\r\n{body}",
-        body.len()
-    ));
+    let mut wire = invoke_on_a_wire(&host, 2500);
     host.wait_for_metric("dunlin_invocations_running", &[], |n| n == 1.0);
     host.signal(rustix::process::Signal::TERM);
     let answer = wire
@@ -653,4 +645,21 @@ fn a_drain_waits_for_direct_invocations() {
         (200, json!({ "slept": 2500 }))
     );
     assert_eq!(host.wait_for_exit(Duration::from_secs(60)).code(), Some(0));
+}
+
+#[test]
+fn a_drain_waits_for_direct_invocations_whose_clients_are_gone() {
+    let mut host = up(ONE);
+    let wire = invoke_on_a_wire(&host, 2500);
+    host.wait_for_metric("dunlin_invocations_running", &[], |n| n == 1.0);
+    drop(wire);
+    host.signal(rustix::process::Signal::TERM);
+    assert_eq!(host.wait_for_exit(Duration::from_secs(60)).code(), Some(0));
+    let outcomes: Vec<_> = host
+        .log()
+        .into_iter()
+        .filter(|line| line["kind"] == "invocation")
+        .map(|line| line["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["ok"]);
 }

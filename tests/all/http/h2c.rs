@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::{PROBE, up};
+use super::{PROBE, box_with, up};
 
 /// Runs a test's client, for a bounded time.
 fn run<T>(client: impl Future<Output = T>) -> T {
@@ -28,6 +28,16 @@ fn run<T>(client: impl Future<Output = T>) -> T {
 /// Waits for a state of the host without holding up the connection.
 async fn on_host<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(wait).await.expect("it holds")
+}
+
+/// Waits until so many invocations run.
+async fn running(host: &Host, count: usize) {
+    let (metrics, line) = (
+        host.metrics,
+        format!("dunlin_invocations_running{{function=\"probe\"}} {count}\n"),
+    );
+    let run = move || metrics.get("/metrics").text().contains(&line).then_some(());
+    on_host(move || dunlin_tests::eventually("they run", run)).await;
 }
 
 struct Connection {
@@ -316,17 +326,7 @@ fn a_drain_ends_streams_in_order() {
             .body(())
             .unwrap();
         let (response, _) = connection.requests.send_request(request, true).unwrap();
-        let metrics = host.metrics;
-        on_host(move || {
-            dunlin_tests::eventually("it runs", || {
-                metrics
-                    .get("/metrics")
-                    .text()
-                    .contains("dunlin_invocations_running{function=\"probe\"} 1")
-                    .then_some(())
-            });
-        })
-        .await;
+        running(&host, 1).await;
         host.signal(Signal::TERM);
         let (parts, _) = whole(response.await.expect("what runs ends"))
             .await
@@ -341,4 +341,26 @@ fn a_drain_ends_streams_in_order() {
         );
     });
     assert_eq!(host.wait_for_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn after_the_drain_timeout_each_stream_is_answered_with_503() {
+    let mut host = box_with(PROBE).args(["--drain-timeout", "1s"]).start();
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let mut responses = Vec::new();
+        for target in ["sleep=19000", "spin", "sleep=18000"] {
+            let request = Request::get(format!("http://box.test/probe?{target}"));
+            let request = request.body(()).unwrap();
+            let (response, _) = connection.requests.send_request(request, true).unwrap();
+            responses.push(response);
+        }
+        running(&host, 3).await;
+        host.signal(Signal::TERM);
+        for response in responses {
+            let response = response.await.expect("an answer, not a reset");
+            assert_eq!(response.status(), 503);
+        }
+    });
+    host.wait_for_exit(PATIENCE);
 }

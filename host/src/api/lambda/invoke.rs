@@ -143,13 +143,18 @@ impl Lambda {
         function: &Arc<Function>,
         payload: Bytes,
         call: Call,
-    ) -> Result<Ended<Vec<u8>>, ApiError> {
+    ) -> Result<Ended<Bytes>, ApiError> {
         let (send, receive) = oneshot::channel();
         let (dispatcher, function) = (Arc::clone(&self.dispatcher), Arc::clone(function));
+        let budget = Arc::clone(&self.budget);
+        let running = self.running.token();
         self.cores.spawn(move |load| async move {
-            let _load = load;
+            let _held = (load, running);
             let interpret = |answer| match answer {
-                Answer::Payload(payload) => json(payload),
+                Answer::Payload(payload) => {
+                    let held = budget.hold(json(payload)?.into());
+                    held.ok_or_else(Failure::no_memory)
+                }
                 Answer::Http(_) => Err(Failure::host(
                     "a direct invocation was answered with an HTTP response",
                 )),
@@ -200,11 +205,11 @@ fn answer(status: StatusCode, body: Bytes, request_id: RequestId) -> Response<By
 }
 
 fn respond(
-    result: Result<Vec<u8>, Failure>,
+    result: Result<Bytes, Failure>,
     request_id: RequestId,
 ) -> Result<Response<Bytes>, ApiError> {
     let failure = match result {
-        Ok(payload) => return Ok(answer(StatusCode::OK, payload.into(), request_id)),
+        Ok(payload) => return Ok(answer(StatusCode::OK, payload, request_id)),
         Err(failure) => failure,
     };
     match failure.kind {

@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 /// How often a half-closed connection is looked at for a reset.
 pub(super) const HALF_CLOSED_LOOK: Duration = Duration::from_millis(50);
 
@@ -30,7 +32,7 @@ pub(super) struct Activity {
     /// The answer was sent before the request's body had arrived.
     pub(super) body_unread: AtomicBool,
     /// The drain has taken too long: what runs is answered with 503.
-    pub(super) expired: AtomicBool,
+    pub(super) expired: CancellationToken,
     /// The client sends no more, while it may still wait for its answer.
     half_closed: AtomicBool,
     /// An answer is on its way and not all of it is written.
@@ -63,7 +65,7 @@ impl Activity {
             running: AtomicU32::new(0),
             bytes_begin_head,
             body_unread: AtomicBool::new(false),
-            expired: AtomicBool::new(false),
+            expired: CancellationToken::new(),
             half_closed: AtomicBool::new(false),
             half_closed_now: AtomicBool::new(false),
             writing: AtomicBool::new(false),

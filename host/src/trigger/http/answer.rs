@@ -7,7 +7,7 @@ use http::header::{
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 
-use super::body::BodyError;
+use crate::body::BodyError;
 use crate::invocation::{Failure, HttpAnswer, OutcomeKind, RequestId};
 
 /// What goes over the wire.

@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,22 +45,31 @@ const DRAIN_IDLE: Duration = Duration::from_millis(500);
 /// Serves a connection to its end.
 pub(super) async fn serve(trigger: Arc<HttpTrigger>, stream: TcpStream, client: IpAddr) {
     let _ = stream.set_nodelay(true);
-    let preface = tokio::time::timeout(trigger.limits.header_timeout, speaks_http2(&stream)).await;
+    let preface = tokio::time::timeout(trigger.limits.header_timeout, speaks_http2(&stream));
+    let preface = tokio::select! {
+        preface = preface => preface,
+        // It may be about to send, as any idle connection.
+        () = drains(&trigger, DRAIN_IDLE) => return,
+    };
     match preface {
         Ok(Ok(true)) => serve_http2(&trigger, stream, client).await,
         Ok(Ok(false)) => serve_http1(&trigger, stream, client).await,
         Ok(Err(_)) => {}
         Err(_) => {
-            trigger
-                .telemetry
-                .metrics
-                .http
-                .timeouts
-                .with_label_values(&["header"])
-                .inc();
+            trigger.timed_out("header");
             refuse(stream).await;
         }
     }
+}
+
+/// Waits until the host has drained for so long.
+async fn drains(trigger: &HttpTrigger, since: Duration) {
+    let mut draining = trigger.draining.clone();
+    // The host that is gone has drained.
+    let _ = draining
+        .wait_for(|draining| *draining != Draining::No)
+        .await;
+    tokio::time::sleep(since).await;
 }
 
 /// Waits for the first bytes and looks whether they are HTTP/2's.
@@ -93,17 +104,38 @@ async fn refuse(mut stream: TcpStream) {
     .await;
 }
 
-/// Polls a service's future, unless time is up.
+/// What answers the requests of a connection.
+fn service(
+    trigger: &Arc<HttpTrigger>,
+    activity: &Arc<Activity>,
+    client: IpAddr,
+) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + use<>
+{
+    let (trigger, activity) = (Arc::clone(trigger), Arc::clone(activity));
+    service_fn(move |request| {
+        let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
+        let busy = HttpTrigger::begin(&request, &activity);
+        async move {
+            let _busy = busy;
+            let answer = trigger.answer(request, client, &activity);
+            Ok(unless_expired(&activity, answer).await)
+        }
+    })
+}
+
+/// An answer, or 503 when the drain has taken too long.
 async fn unless_expired(
     activity: &Activity,
     answer: impl Future<Output = HttpResponse>,
 ) -> HttpResponse {
     let mut answer = pin!(answer);
+    let mut expired = pin!(activity.expired.cancelled());
     poll_fn(|context| {
-        if activity.expired.load(Ordering::Relaxed) {
-            return Poll::Ready(answer::shutting_down());
+        if let Poll::Ready(response) = answer.as_mut().poll(context) {
+            return Poll::Ready(response);
         }
-        answer.as_mut().poll(context)
+        let expired = expired.as_mut().poll(context);
+        expired.map(|()| answer::shutting_down())
     })
     .await
 }
@@ -179,7 +211,7 @@ async fn watch<C: Unpin>(
                 }
             }
             Draining::Expired => {
-                activity.expired.store(true, Ordering::Relaxed);
+                activity.expired.cancel();
                 shut_down(connection);
             }
         }
@@ -189,18 +221,7 @@ async fn watch<C: Unpin>(
 async fn serve_http1(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAddr) {
     let activity = Arc::new(Activity::new(true));
     let io = TokioIo::new(Io::new(stream, Arc::clone(&activity)));
-    let service = {
-        let (trigger, activity) = (Arc::clone(trigger), Arc::clone(&activity));
-        service_fn(move |request| {
-            let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
-            let busy = HttpTrigger::begin(&request, &activity);
-            async move {
-                let _busy = busy;
-                let answer = trigger.answer(request, client, &activity);
-                Ok::<_, Infallible>(unless_expired(&activity, answer).await)
-            }
-        })
-    };
+    let service = service(trigger, &activity, client);
     let mut connection = http1::Builder::new()
         .max_headers(trigger.limits.max_headers)
         .max_buf_size(trigger.limits.max_header_bytes)
@@ -219,23 +240,9 @@ async fn serve_http1(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
     let stream = connection.into_parts().io.into_inner().into_inner();
     match end {
         End::Closed => close(stream, activity.body_unread.load(Ordering::Relaxed)).await,
-        End::Idle => {
-            trigger
-                .telemetry
-                .metrics
-                .http
-                .timeouts
-                .with_label_values(&["idle"])
-                .inc();
-        }
+        End::Idle => trigger.timed_out("idle"),
         End::HeaderTimeout => {
-            trigger
-                .telemetry
-                .metrics
-                .http
-                .timeouts
-                .with_label_values(&["header"])
-                .inc();
+            trigger.timed_out("header");
             refuse(stream).await;
         }
     }
@@ -265,18 +272,7 @@ async fn close(mut stream: TcpStream, body_unread: bool) {
 async fn serve_http2(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAddr) {
     let activity = Arc::new(Activity::new(false));
     let io = TokioIo::new(Io::new(stream, Arc::clone(&activity)));
-    let service = {
-        let (trigger, activity) = (Arc::clone(trigger), Arc::clone(&activity));
-        service_fn(move |request| {
-            let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
-            let busy = HttpTrigger::begin(&request, &activity);
-            async move {
-                let _busy = busy;
-                let answer = trigger.answer(request, client, &activity);
-                Ok::<_, Infallible>(unless_expired(&activity, answer).await)
-            }
-        })
-    };
+    let service = service(trigger, &activity, client);
     let header_bytes = u32::try_from(trigger.limits.max_header_bytes).unwrap_or(u32::MAX);
     let mut connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -295,12 +291,6 @@ async fn serve_http2(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
     )
     .await;
     if !matches!(end, End::Closed) {
-        trigger
-            .telemetry
-            .metrics
-            .http
-            .timeouts
-            .with_label_values(&["idle"])
-            .inc();
+        trigger.timed_out("idle");
     }
 }

@@ -13,11 +13,13 @@ use tokio::sync::watch;
 
 use super::activity::Activity;
 use super::answer::{self, HttpResponse};
+use super::payload;
 use super::routes::{Found, Routes};
-use super::{body, payload};
+use crate::body::{self, BodyError};
 use crate::dispatch::Dispatcher;
 use crate::invocation::{
-    Answer, Call, Event, HttpRequest, RouteMatch, Trigger, is_connection_header, traceparent,
+    Answer, Call, Event, Failure, HttpRequest, RouteMatch, Trigger, is_connection_header,
+    traceparent,
 };
 use crate::runtime::Budget;
 use crate::telemetry::Telemetry;
@@ -105,6 +107,12 @@ impl HttpTrigger {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Counts a timeout: of a header, of a body, or of a connection that is idle.
+    pub(super) fn timed_out(&self, what: &str) {
+        let timeouts = &self.telemetry.metrics.http.timeouts;
+        timeouts.with_label_values(&[what]).inc();
+    }
+
     /// Answers a request.
     pub(super) async fn answer(
         &self,
@@ -184,13 +192,8 @@ impl HttpTrigger {
             Ok(body) => body,
             Err(error) => {
                 activity.body_unread.store(true, Ordering::Relaxed);
-                if error == body::BodyError::Timeout {
-                    self.telemetry
-                        .metrics
-                        .http
-                        .timeouts
-                        .with_label_values(&["body"])
-                        .inc();
+                if error == BodyError::Timeout {
+                    self.timed_out("body");
                 }
                 return answer::of_body(&error, limit);
             }
@@ -213,26 +216,26 @@ impl HttpTrigger {
                 method: parts.method,
                 target,
                 headers: parts.headers,
-                body: body.bytes.clone(),
+                body,
             })
         } else {
             strip(&mut parts.headers);
             let protocol = protocol(parts.version);
             Event::Payload(payload::event(
-                &parts,
-                &body.bytes,
-                &host,
-                &matched,
-                client,
-                protocol,
-                request_id,
+                &parts, &body, &host, &matched, client, protocol, request_id,
             ))
         };
         call.route = Some(RouteMatch { ..matched });
 
-        let interpret = |answer| match answer {
-            Answer::Http(answer) => Ok(answer),
-            payload @ Answer::Payload(_) => payload::interpret(payload),
+        let interpret = |answer| {
+            let mut answer = match answer {
+                Answer::Http(answer) => answer,
+                payload @ Answer::Payload(_) => payload::interpret(payload)?,
+            };
+            // Until it is written: its client may take its time.
+            let held = self.budget.hold(answer.body);
+            answer.body = held.ok_or_else(Failure::no_memory)?;
+            Ok(answer)
         };
         match self
             .dispatcher

@@ -1,5 +1,5 @@
 //! Reading a request's body: whole, within its limit, its time and the host's
-//! memory.
+//! memory. For every address that takes bodies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::runtime::{Budget, Charge};
+use crate::runtime::Budget;
 
 /// Why there is no body.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum BodyError {
+pub(crate) enum BodyError {
     /// It is larger than the limit.
     TooLarge,
     /// It did not come in time.
@@ -24,25 +24,16 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// A body, and what it holds of the host's memory.
-pub(super) struct Whole {
-    pub(super) bytes: Bytes,
-    /// None for the empty body, which holds nothing.
-    pub(super) _charge: Option<Charge>,
-}
-
-/// Reads a body of at most `limit` bytes within `timeout`.
-pub(super) async fn read(
+/// Reads a body of at most `limit` bytes within `timeout`. The bytes are charged
+/// to the budget until they are dropped.
+pub(crate) async fn read(
     mut body: Incoming,
     limit: u64,
     timeout: Duration,
     budget: &Arc<Budget>,
-) -> Result<Whole, BodyError> {
+) -> Result<Bytes, BodyError> {
     if body.is_end_stream() {
-        return Ok(Whole {
-            bytes: Bytes::new(),
-            _charge: None,
-        });
+        return Ok(Bytes::new());
     }
     // A length that is announced is refused before a byte of it is read.
     if body.size_hint().lower() > limit {
@@ -82,8 +73,5 @@ pub(super) async fn read(
     let bytes = tokio::time::timeout(timeout, collect)
         .await
         .map_err(|_| BodyError::Timeout)??;
-    Ok(Whole {
-        bytes,
-        _charge: Some(charge),
-    })
+    Ok(charge.hold(bytes))
 }
