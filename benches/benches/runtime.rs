@@ -86,7 +86,7 @@ impl Host {
             secrets: Vec::new(),
             routes: Vec::new(),
         };
-        let share = Share::new(DEFAULT_WEIGHT);
+        let share = Share::new(DEFAULT_WEIGHT, 1);
         let load = self.runtime.load(spec, &component, "$LATEST", share);
         self.setup.block_on(load).expect("hello loads")
     }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::OwnedSemaphorePermit;
 
 pub use admission::{Admission, Lane};
 pub use catalogue::{Catalogue, Function};
 
 use crate::function::FunctionName;
-use crate::invocation::{Answer, Call, Event, Failure, OutcomeKind};
-use crate::runtime::{Unavailable, Version, timed_out};
+use crate::invocation::{Answer, Call, Event, Failure, OutcomeKind, Usage};
+use crate::runtime::{Unavailable, Version, elsewhere, timed_out};
 use crate::telemetry::{Record, Telemetry};
 
 pub use crate::telemetry::Ended;
@@ -122,34 +123,58 @@ impl Dispatcher {
         record.leased();
         // The wait for an instance counts: a client's time passes all the same.
         let deadline = Instant::now() + common.spec.limits.timeout;
-        // However this ends, another instance takes the place of the leased one.
-        let _refill = Refill(version);
-        let mut lease = match version.lease(deadline, &mut record.usage.cpu).await {
-            Ok(lease) => lease,
-            Err(unavailable) => {
-                let failure = match unavailable {
-                    Unavailable::Full(message) => {
-                        admission::throttled(format!("no room for another instance: {message}"))
+        let share = &common.share;
+        let result = match elsewhere(share) {
+            None => serve(version, event, call, deadline, permit, &mut record.usage).await,
+            Some(core) => {
+                let version = Arc::clone(version);
+                let task = core.run(async move {
+                    let mut usage = Usage::default();
+                    let usage_there = &mut usage;
+                    let result = serve(&version, event, call, deadline, permit, usage_there).await;
+                    (result, usage)
+                });
+                match task.await {
+                    Ok((result, usage)) => {
+                        record.usage = usage;
+                        result
                     }
-                    Unavailable::TooSlow => timed_out(common, call.request_id),
-                    Unavailable::Broken(failure) => failure,
-                };
-                return record.failed(failure);
+                    Err(error) => Err(Failure::host(format!("the core failed: {error}"))),
+                }
             }
         };
-        let (result, sound) = lease
-            .instance
-            .call(&event, call, deadline, &mut record.usage)
-            .await;
-        // First the permit, then the record: who reads that nothing runs any more
-        // may count on it.
-        version.give_back(lease, sound);
-        drop(permit);
         match result.and_then(interpret) {
             Ok(answer) => record.ok(answer),
             Err(failure) => record.failed(failure),
         }
     }
+}
+
+/// Leases an instance and runs the handler, on this core. The permit goes before
+/// the answer is known: who reads that nothing runs any more may count on it.
+async fn serve(
+    version: &Arc<Version>,
+    event: Event,
+    call: Call,
+    deadline: Instant,
+    permit: OwnedSemaphorePermit,
+    usage: &mut Usage,
+) -> Result<Answer, Failure> {
+    let _permit = permit;
+    // However this ends, another instance takes the place of the leased one.
+    let _refill = Refill(version);
+    let mut lease = match version.lease(deadline, &mut usage.cpu).await {
+        Ok(lease) => lease,
+        Err(Unavailable::Full(message)) => {
+            let message = format!("no room for another instance: {message}");
+            return Err(admission::throttled(message));
+        }
+        Err(Unavailable::TooSlow) => return Err(timed_out(&version.common, call.request_id)),
+        Err(Unavailable::Broken(failure)) => return Err(failure),
+    };
+    let (result, sound) = lease.instance().call(&event, call, deadline, usage).await;
+    version.give_back(lease, sound, &mut usage.cpu);
+    result
 }
 
 /// Makes up for a leased instance when the invocation is over.

@@ -22,11 +22,13 @@ use wasmtime::component::{Component, Linker};
 
 pub use budget::{Budget, Charge};
 pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
+pub(crate) use cores::elsewhere;
 pub use cores::{Cores, Load};
 pub use engine::{MemoryReset, PagemapUnsafe};
 pub use error::{LoadError, LoadErrorKind, StartError};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
+pub use slice::ask_for as ask_for_slice;
 pub use state::{Common, State};
 pub use turns::Share;
 pub use version::{Lease, Version};
@@ -102,7 +104,7 @@ pub struct Runtime {
     telemetry: Telemetry,
     arn_prefix: String,
     memory_reset: MemoryReset,
-    _ticker: engine::Ticker,
+    ticker: engine::Ticker,
 }
 
 impl Runtime {
@@ -146,7 +148,7 @@ impl Runtime {
         cache.prune(&engine);
         Ok(Self {
             cache,
-            _ticker: engine::Ticker::start(engine.clone())?,
+            ticker: engine::Ticker::start(engine.clone())?,
             engine,
             linker,
             shared,
@@ -214,7 +216,7 @@ impl Runtime {
                 .map(|(name, _)| format!("`{name}`"))
                 .collect();
             let exports = if names.is_empty() {
-                "nothing at all".into()
+                "nothing".into()
             } else {
                 names.join(", ")
             };
@@ -231,6 +233,7 @@ impl Runtime {
         }
         let common = Arc::new(Common {
             version: version.to_owned(),
+            clock: Arc::clone(self.ticker.clock()),
             arn: format!("{}{}", self.arn_prefix, spec.name),
             share,
             metrics: self.telemetry.metrics.function(&spec.name),
@@ -275,16 +278,21 @@ impl Runtime {
         Ok(version)
     }
 
-    /// What drops reused instances that nobody asked for in a while. To be
-    /// called now and then.
-    pub fn reaper(&self) -> impl Fn() + Send + 'static {
-        let shared = Arc::clone(&self.shared);
+    /// What looks after the pools: drops reused instances that nobody asked for
+    /// in a while, and makes up for what was taken from a pool without an event.
+    /// To be called now and then, and after a deployment.
+    pub fn keeper(&self, cores: &Arc<Cores>) -> impl Fn() + Send + Sync + 'static {
+        let (shared, cores) = (Arc::clone(&self.shared), Arc::clone(cores));
         move || {
-            shared
-                .loaded
-                .each()
-                .iter()
-                .for_each(|version| version.reap())
+            for version in shared.loaded.each() {
+                version.reap();
+                if let Some(refill) = version.begin_refill() {
+                    cores.spawn(|load| async move {
+                        let _load = load;
+                        refill.await;
+                    });
+                }
+            }
         }
     }
 

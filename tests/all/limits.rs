@@ -2,6 +2,7 @@
 //! is ignored. Those that only clients of HTTP notice (timeouts and sizes of
 //! connections) are tested there.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use dunlin_tests::{Builder, Host, Response, guest};
@@ -296,6 +297,26 @@ fn weight() {
     host.stop();
 }
 
+#[test]
+fn weight_however_connections_come() {
+    let host = both(
+        ("light", "weight = 100\ntimeout = \"4s\""),
+        ("heavy", "weight = 400\ntimeout = \"4s\""),
+    )
+    .start();
+    // In turn: dealt out to two cores, one gets all of the one function and the other all
+    // of the other. So invocations must start on the core that has less of their function.
+    let mut spinning = Vec::new();
+    for _ in 0..6 {
+        for name in ["light", "heavy"] {
+            spinning.push(host.http.spawn_get(&format!("/{name}/spin")));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    is_shared_by_weight(&host, spinning);
+    host.stop();
+}
+
 #[track_caller]
 fn is_shared_by_weight(host: &Host, spinning: Vec<std::thread::JoinHandle<Response>>) {
     for request in spinning {
@@ -407,6 +428,28 @@ fn bodies_are_charged_to_the_memory_budget() {
     assert_eq!(response.status, 503, "{:?}", response.headers);
     assert!(response.header("retry-after").is_some());
     host.wait_for_metric("dunlin_memory_used_bytes", &[], |n| n == 0.0);
+    host.stop();
+}
+
+#[test]
+fn answers_are_charged_to_the_memory_budget() {
+    let host = hostile("response-limit = \"6MiB\"\nprovisioned = 0\nmemory = \"32MiB\"")
+        .manifest("[host]\nmemory-budget = \"20MiB\"")
+        .start();
+    // Clients that do not read: what the sockets do not take stays with the host.
+    let mut clients = Vec::new();
+    let request = "GET /hostile/large?n=4000000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    for _ in 0..6 {
+        let mut client = std::net::TcpStream::connect(host.http.address()).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        clients.push(client);
+    }
+    let out_of_memory = [("function", "hostile"), ("outcome", "out_of_memory")];
+    host.wait_for_metric("dunlin_invocations_total", &out_of_memory, |n| n >= 1.0);
+    assert!(host.metric("dunlin_memory_used_bytes", &[]) > Some(4_000_000.0));
+    drop(clients);
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |n| n == 0.0);
+    assert_eq!(host.get("/hostile/large?n=4000000").status, 200);
     host.stop();
 }
 

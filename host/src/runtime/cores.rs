@@ -1,25 +1,59 @@
 //! Cores: one thread each, with a tokio runtime of its own, that polls
-//! connections and guests. What starts on a core stays on it.
+//! connections and guests. A connection stays on its core, and so does an
+//! invocation that has started; but it may start on another.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{slice, turns};
+use super::slice;
+use super::turns::{self, Share};
 use crate::telemetry::Log;
 
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(0) };
+    /// All cores, on one of them.
+    static PEERS: OnceCell<Arc<[Handle]>> = const { OnceCell::new() };
 }
 
 /// The number of the core this thread is; 0 if it is none.
 pub(crate) fn current() -> usize {
     INDEX.get()
+}
+
+/// Another core, where an invocation may start.
+pub(crate) struct Elsewhere(Handle);
+
+/// Where an invocation of this function had better start, if not here: where it
+/// would have to wait here, and less stands before it there.
+pub(crate) fn elsewhere(share: &Arc<Share>) -> Option<Elsewhere> {
+    if turns::may_start(share) {
+        return None;
+    }
+    let core = share.core_with_less(current())?;
+    PEERS.with(|peers| {
+        let handle = peers.get()?.get(core)?;
+        Some(Elsewhere(handle.clone()))
+    })
+}
+
+impl Elsewhere {
+    /// Runs it there. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// If it panicked, or the core has ended.
+    pub(crate) async fn run<F>(self, task: F) -> Result<F::Output, tokio::task::JoinError>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        AbortOnDropHandle::new(self.0.spawn(task)).await
+    }
 }
 
 /// The threads that run guests.
@@ -50,21 +84,27 @@ impl Cores {
     /// # Errors
     /// If a thread or its runtime cannot be started.
     pub fn start(count: usize) -> std::io::Result<Self> {
+        let runtime = |_| {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build()
+        };
+        let runtimes: Vec<Runtime> = (0..count).map(runtime).collect::<Result<_, _>>()?;
+        let peers: Arc<[Handle]> = runtimes.iter().map(|it| it.handle().clone()).collect();
         let mut cores = Vec::with_capacity(count);
-        for index in 0..count {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let handle = runtime.handle().clone();
+        for (index, runtime) in runtimes.into_iter().enumerate() {
             let (stop, stopped) = oneshot::channel::<()>();
+            let handle = runtime.handle().clone();
+            let peers = Arc::clone(&peers);
             let thread = std::thread::Builder::new()
                 .name(format!("dunlin-core-{index}"))
                 .spawn(move || {
                     INDEX.set(index);
+                    // Nothing else sets it.
+                    let _ = PEERS.with(|own| own.set(peers));
                     slice::ask_for(slice::CORE_SLICE);
                     Log::use_buffer(index + 1);
                     runtime.block_on(async {
-                        tokio::spawn(turns::give_out());
+                        tokio::spawn(turns::give_out(index));
                         let _ = stopped.await;
                     });
                 })?;

@@ -1,8 +1,8 @@
 //! The engine: wasmtime's settings, and the clock that makes guests yield.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -12,7 +12,10 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 const TICK: Duration = Duration::from_millis(1);
 /// The same while functions share a core: their answers wait for each other's
 /// slices.
-const SHARED_TICK: Duration = Duration::from_micros(500);
+const SHARED_TICK: Duration = Duration::from_micros(250);
+/// For so many ticks after one function's guest has followed another's, a core
+/// counts as shared.
+const SHARED_TICKS: u32 = 32;
 
 /// What a guest's own calls may use of the stack. wasmtime's default.
 const MAX_WASM_STACK: usize = 512 << 10;
@@ -179,31 +182,99 @@ pub(crate) fn running_engine(
     Engine::new(&config)
 }
 
-/// Advances the epoch until it is dropped. A thread of its own: a task would
+/// Ticks without a guest after which the clock stands still, so that a host
+/// without events costs nothing. More than a guest runs without yielding.
+const IDLE_TICKS: u32 = 20;
+
+/// The clock of an engine's guests.
+#[derive(Default)]
+pub(crate) struct Clock {
+    /// A guest has run since the last tick.
+    running: AtomicBool,
+    /// No tick comes until the thread is woken.
+    standing: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Clock {
+    /// Sets the clock going, if it stands. To be called before each piece of a
+    /// guest.
+    pub(super) fn wind(&self) {
+        // Mostly a look at what nobody writes. The rest pairs with `stand`:
+        // either that sees the mark, or this sees that the clock stands.
+        if self.running.load(Ordering::Relaxed) {
+            return;
+        }
+        self.running.store(true, Ordering::SeqCst);
+        if self.standing.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Waits for a guest.
+    fn stand(&self, stopped: &AtomicBool) {
+        self.standing.store(true, Ordering::SeqCst);
+        while !self.running.load(Ordering::SeqCst) && !stopped.load(Ordering::Relaxed) {
+            std::thread::park();
+        }
+        self.standing.store(false, Ordering::SeqCst);
+    }
+
+    /// Advances the epoch while guests run, until it is stopped.
+    fn run(&self, engine: &Engine, stopped: &AtomicBool) {
+        let mut idle = 0;
+        // Ticks since functions shared a core.
+        let mut alone = SHARED_TICKS;
+        while !stopped.load(Ordering::Relaxed) {
+            let shared = super::turns::SHARED.swap(false, Ordering::Relaxed);
+            alone = if shared { 0 } else { alone.saturating_add(1) };
+            let is_shared = alone < SHARED_TICKS;
+            std::thread::sleep(if is_shared { SHARED_TICK } else { TICK });
+            engine.increment_epoch();
+            if self.running.swap(false, Ordering::SeqCst) {
+                idle = 0;
+            } else if idle < IDLE_TICKS {
+                idle += 1;
+            } else {
+                self.stand(stopped);
+                idle = 0;
+            }
+        }
+    }
+}
+
+/// Drives the clock until it is dropped. A thread of its own: a task would
 /// stand still just when guests hold every core.
 pub(crate) struct Ticker {
+    clock: Arc<Clock>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
     pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (clock, stop) = (Arc::<Clock>::default(), Arc::<AtomicBool>::default());
+        let (driven, stopped) = (Arc::clone(&clock), Arc::clone(&stop));
         let thread = std::thread::Builder::new()
             .name("dunlin-epoch".into())
             .spawn(move || {
+                super::slice::go_first();
                 super::slice::ask_for(super::slice::CLOCK_SLICE);
-                while !stopped.load(Ordering::Relaxed) {
-                    let shared = super::turns::SHARED.swap(false, Ordering::Relaxed);
-                    std::thread::sleep(if shared { SHARED_TICK } else { TICK });
-                    engine.increment_epoch();
-                }
+                // Nothing else sets it.
+                let _ = driven.thread.set(std::thread::current());
+                driven.run(&engine, &stopped);
             })?;
         Ok(Self {
+            clock,
             stop,
             thread: Some(thread),
         })
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 }
 
@@ -211,7 +282,34 @@ impl Drop for Ticker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_stands_without_guests_and_goes_with_them() {
+        let engine = compiling_engine().unwrap();
+        let ticker = Ticker::start(engine).unwrap();
+        let clock = ticker.clock();
+        let until = |standing: bool| {
+            for _ in 0..1000 {
+                if clock.standing.load(Ordering::SeqCst) == standing {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("the clock never came to standing = {standing}");
+        };
+        for _ in 0..3 {
+            until(true);
+            clock.wind();
+            until(false);
         }
     }
 }

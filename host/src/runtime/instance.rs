@@ -12,7 +12,8 @@ use wasmtime::component::{
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use super::budget::{Budget, Denied};
+use super::budget::{Budget, Denied, Need};
+use super::engine::Clock;
 use super::state::{Common, Current, MAX_HANDLES, State};
 use super::turns::{self, Seat};
 use super::version::Exports;
@@ -103,22 +104,19 @@ pub struct Instance {
     pub(super) served: u32,
     /// When it last became ready.
     pub(super) since: Instant,
+    /// It was made for the event that it gets now: that was its start, and this
+    /// is the first slice of its handler in ticks.
+    pub(super) started: Option<u64>,
 }
 
-/// A store with every limit set, for a guest that must have ended by then.
-fn new_store(
-    engine: &wasmtime::Engine,
-    common: &Arc<Common>,
-    budget: &Arc<Budget>,
-    deadline: Instant,
-    seat: &Arc<Seat>,
-) -> Store<State> {
-    let mut store = Store::new(engine, State::new(common, budget, deadline, seat));
+/// A store with every limit set.
+fn new_store(engine: &wasmtime::Engine, state: State) -> Store<State> {
+    let response = state.common.spec.limits.response.0;
+    let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_max_component_handles(MAX_HANDLES);
     store.set_hostcall_fuel(
-        usize::try_from(common.spec.limits.response.0.saturating_add(CALL_OVERHEAD))
-            .unwrap_or(usize::MAX),
+        usize::try_from(response.saturating_add(CALL_OVERHEAD)).unwrap_or(usize::MAX),
     );
     store.epoch_deadline_callback(|context| {
         let state = context.data();
@@ -127,17 +125,21 @@ fn new_store(
         }
         Ok(UpdateDeadline::YieldCustom(
             SLICE,
-            Box::pin(state.seat.stop()),
+            Box::pin(state.seat.turn()),
         ))
     });
     store
 }
 
-/// Gives the store a new budget of fuel and its first slice: an ordinary one if
-/// it had to wait for its turn.
-fn arm(store: &mut Store<State>, fuel: u64, waited: bool) {
+/// The first slice of a guest: an ordinary one if it had to wait for its turn.
+fn first_slice(at_once: bool) -> u64 {
+    if at_once { FIRST_SLICE } else { SLICE }
+}
+
+/// Gives the store a new budget of fuel and its first slice in ticks.
+fn arm(store: &mut Store<State>, fuel: u64, first_slice: u64) {
     store.set_fuel(fuel).expect("the engine counts fuel");
-    store.set_epoch_deadline(if waited { SLICE } else { FIRST_SLICE });
+    store.set_epoch_deadline(first_slice);
 }
 
 /// The deadline passed while the guest waited.
@@ -155,6 +157,7 @@ impl Drop for Leave<'_> {
 /// Runs a guest: counts its time on the core, and ends it at the deadline,
 /// whatever it waits for.
 async fn govern<F: Future>(
+    clock: &Clock,
     seat: &Arc<Seat>,
     deadline: Instant,
     cpu: &mut Duration,
@@ -163,31 +166,32 @@ async fn govern<F: Future>(
     // Dropped while its seat waits for the turn to end it, or has it and has not
     // taken it, a guest leaves no turn behind that nobody gives back.
     let _leave = Leave(seat);
-    let mut guest = pin!(guest);
+    let mut guest = pin!(Some(guest));
     // Armed when the guest first waits: most end before.
     let mut sleep = None;
     let mut expired = false;
     poll_fn(|context| {
+        clock.wind();
         let (poll, used) = turns::slice(seat.share(), || {
-            if expired {
-                return if seat.may_end(context) {
-                    Poll::Ready(Err(Elapsed))
-                } else {
-                    Poll::Pending
-                };
-            }
-            if let Poll::Ready(output) = guest.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            let sleep =
-                sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-            std::task::ready!(sleep.as_mut().poll(context));
-            expired = true;
-            if seat.expire(context) {
-                Poll::Ready(Err(Elapsed))
+            let may_end = if expired {
+                seat.may_end(context)
             } else {
-                Poll::Pending
+                let running = guest.as_mut().as_pin_mut();
+                let running = running.expect("a guest runs until it has expired");
+                if let Poll::Ready(output) = running.poll(context) {
+                    return Poll::Ready(Ok(output));
+                }
+                let wait = || Box::pin(tokio::time::sleep_until(deadline.into()));
+                std::task::ready!(sleep.get_or_insert_with(wait).as_mut().poll(context));
+                expired = true;
+                seat.expire(context)
+            };
+            if !may_end {
+                return Poll::Pending;
             }
+            // Its stack is unwound: work of its own, and part of the slice.
+            guest.set(None);
+            Poll::Ready(Err(Elapsed))
         });
         *cpu += used;
         poll
@@ -217,12 +221,18 @@ impl Instance {
         self.store.data_mut().begin(Current { call, deadline });
 
         let seat = Arc::clone(&self.store.data().seat);
+        let started = self.started.take();
         let guest = async {
-            let waited = seat.start().await;
-            arm(&mut self.store, fuel, waited);
+            match started {
+                Some(first_slice) => arm(&mut self.store, fuel, first_slice),
+                None => {
+                    let at_once = seat.start().await;
+                    arm(&mut self.store, fuel, first_slice(at_once));
+                }
+            }
             self.enter(event).await
         };
-        let ended = govern(&seat, deadline, &mut usage.cpu, guest).await;
+        let ended = govern(&common.clock, &seat, deadline, &mut usage.cpu, guest).await;
 
         usage.memory = self.store.data().limiter.peak();
         let result = match ended {
@@ -499,14 +509,16 @@ impl Instance {
         exports: Exports,
         common: &Arc<Common>,
         budget: &Arc<Budget>,
+        need: Need,
         deadline: Instant,
         cpu: &mut Duration,
     ) -> Result<Self, Unavailable> {
         let seat = Seat::new(&common.share);
         let make = async {
-            let waited = seat.start().await;
-            let mut store = new_store(pre.engine(), common, budget, deadline, &seat);
-            arm(&mut store, common.spec.limits.fuel_units(), waited);
+            let first_slice = first_slice(seat.start().await);
+            let state = State::new(common, budget, need, deadline, &seat);
+            let mut store = new_store(pre.engine(), state);
+            arm(&mut store, common.spec.limits.fuel_units(), first_slice);
             match pre.instantiate_async(&mut store).await {
                 Ok(instance) => {
                     let mut handler = |index: Option<ComponentExportIndex>| {
@@ -521,12 +533,13 @@ impl Instance {
                         handlers,
                         served: 0,
                         since: Instant::now(),
+                        started: Some(first_slice),
                     })
                 }
                 Err(error) => Err(Unavailable::from_error(&error, store.data())),
             }
         };
-        match govern(&seat, deadline, cpu, make).await {
+        match govern(&common.clock, &seat, deadline, cpu, make).await {
             Ok(made) => made,
             Err(Elapsed) => Err(Unavailable::TooSlow),
         }

@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::budget::{Budget, MemoryLimiter};
+use super::budget::{Budget, MemoryLimiter, Need};
+use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
@@ -25,6 +26,8 @@ pub struct Common {
     pub version: String,
     /// The function's name as an ARN, without qualifier.
     pub arn: String,
+    /// What makes its guests yield.
+    pub(crate) clock: Arc<Clock>,
     /// Its share of the cores.
     pub share: Arc<Share>,
     /// Where its log lines and records go.
@@ -72,13 +75,14 @@ impl State {
     pub(crate) fn new(
         common: &Arc<Common>,
         budget: &Arc<Budget>,
+        need: Need,
         deadline: Instant,
         seat: &Arc<Seat>,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         Self {
-            limiter: MemoryLimiter::new(common.spec.limits.memory.0, budget),
+            limiter: MemoryLimiter::new(common.spec.limits.memory.0, budget, need),
             common: Arc::clone(common),
             deadline,
             seat: Arc::clone(seat),

@@ -20,8 +20,9 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -29,13 +30,12 @@ use std::time::{Duration, Instant};
 /// How far ahead of those that wait a function may be and still start at once:
 /// one slice.
 const SLACK: u64 = 1_000_000;
-/// Turns that end at once are given out several at a time, up to this much
-/// together.
-const BATCH: u64 = 1_000_000;
-/// And no more than this many.
-const MAX_BATCH: u64 = 16;
-/// After so many turns none of which a tick had to end.
-const CALM: u32 = 1000;
+/// What a function that used less than its share saves up, at most: so much of a
+/// burst goes before those who used theirs.
+const CREDIT: u64 = 20_000_000;
+/// After so much of guests' work the sockets are polled before another turn is
+/// given out.
+const POLL_AFTER: u64 = 250_000;
 /// The weight that counts time as it is.
 const NORMAL_WEIGHT: u64 = 100;
 /// Functions remembered per core before those at rest are forgotten.
@@ -46,17 +46,31 @@ const MAX_REMEMBERED: usize = 4096;
 pub struct Share {
     id: u64,
     weight: u64,
+    /// For each core what stands before another invocation of this function
+    /// there, so that the others see it.
+    pressure: Box<[AtomicUsize]>,
 }
 
 impl Share {
-    /// A share of this weight; 100 is the normal one.
+    /// A share of this weight (100 is the normal one) on so many cores.
     #[must_use]
-    pub fn new(weight: u32) -> Arc<Self> {
+    pub fn new(weight: u32, cores: usize) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             weight: u64::from(weight.max(1)),
+            pressure: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
         })
+    }
+
+    /// The core where less stands before another invocation than on this one, if
+    /// any: the one with the least.
+    pub(super) fn core_with_less(&self, here: usize) -> Option<usize> {
+        let pressure = |core: &AtomicUsize| core.load(Ordering::Relaxed);
+        let own = pressure(self.pressure.get(here)?);
+        let all = self.pressure.iter().map(pressure).enumerate();
+        let (best, least) = all.min_by_key(|(_, pressure)| *pressure)?;
+        (least < own).then_some(best)
     }
 }
 
@@ -72,22 +86,18 @@ pub(crate) struct Seat {
     share: Arc<Share>,
     state: AtomicU8,
     waker: Mutex<Option<Waker>>,
-    /// A tick has stopped the guest in the middle of its work.
-    stopped: AtomicBool,
 }
 
 struct Queue {
-    weight: u64,
+    share: Arc<Share>,
     /// Virtual time: nanoseconds of the core, scaled by the weight.
     virtual_time: u64,
-    /// How long a turn is expected to last, in nanoseconds.
-    typical: u64,
-    /// Turns since one of its guests was last stopped by a tick.
-    calm: u32,
     seats: VecDeque<Arc<Seat>>,
 }
 
 struct Core {
+    /// Its number.
+    index: usize,
     queues: HashMap<u64, Queue>,
     /// Functions with seats that wait.
     contending: Vec<u64>,
@@ -98,6 +108,8 @@ struct Core {
     /// Who ran last.
     last: u64,
     granter: Option<Waker>,
+    /// What guests used since the sockets were last polled, in nanoseconds.
+    since_poll: u64,
 }
 
 /// Some core has served more than one function since this was last looked at:
@@ -111,7 +123,7 @@ thread_local! {
 }
 
 impl Core {
-    fn queue(&mut self, share: &Share) -> &mut Queue {
+    fn queue(&mut self, share: &Arc<Share>) -> &mut Queue {
         if self.queues.len() >= MAX_REMEMBERED {
             let clock = self.clock;
             self.queues
@@ -119,10 +131,8 @@ impl Core {
         }
         let clock = self.clock;
         self.queues.entry(share.id).or_insert_with(|| Queue {
-            weight: share.weight,
+            share: Arc::clone(share),
             virtual_time: clock,
-            typical: SLACK,
-            calm: 0,
             seats: VecDeque::new(),
         })
     }
@@ -135,11 +145,27 @@ impl Core {
             .min()
     }
 
-    fn may_start(&mut self, share: &Share) -> bool {
+    /// Tells the other cores what stands before a function here.
+    fn publish(&self, id: u64) {
+        let queue = &self.queues[&id];
+        let least = self.least().map_or(u64::MAX, |(least, _)| least);
+        let ahead = queue.virtual_time > least.saturating_add(SLACK);
+        if let Some(pressure) = queue.share.pressure.get(self.index) {
+            pressure.store(queue.seats.len() + usize::from(ahead), Ordering::Relaxed);
+        }
+    }
+
+    fn may_start(&mut self, share: &Arc<Share>) -> bool {
+        // A hundred that begin together would hold up the sockets together.
+        if self.since_poll > SLACK {
+            return false;
+        }
+        if self.contending.is_empty() {
+            return true;
+        }
         let clock = self.clock;
         let queue = self.queue(share);
-        // Who rested does not save up: it begins where the others are.
-        queue.virtual_time = queue.virtual_time.max(clock);
+        queue.virtual_time = queue.virtual_time.max(clock.saturating_sub(CREDIT));
         if !queue.seats.is_empty() {
             return false;
         }
@@ -153,10 +179,7 @@ impl Core {
     fn enqueue(&mut self, seat: &Arc<Seat>, urgent: bool) {
         let clock = self.clock;
         let queue = self.queue(&seat.share);
-        queue.virtual_time = queue.virtual_time.max(clock);
-        if seat.stopped.swap(false, Ordering::Relaxed) {
-            queue.calm = 0;
-        }
+        queue.virtual_time = queue.virtual_time.max(clock.saturating_sub(CREDIT));
         if urgent {
             queue.seats.push_front(Arc::clone(seat));
         } else {
@@ -165,42 +188,59 @@ impl Core {
         if queue.seats.len() == 1 {
             self.contending.push(seat.share.id);
         }
+        self.publish(seat.share.id);
         self.wake_granter();
     }
 
     fn wake_granter(&mut self) {
-        if self.outstanding == 0
+        if self.granter_has_work()
             && let Some(waker) = self.granter.take()
         {
             waker.wake();
         }
     }
 
+    fn granter_has_work(&self) -> bool {
+        let may_grant = self.outstanding == 0 && !self.contending.is_empty();
+        may_grant || self.since_poll > POLL_AFTER
+    }
+
     fn turn_over(&mut self, turns: u64) {
         self.outstanding = self.outstanding.saturating_sub(turns);
-        if !self.contending.is_empty() {
+        // Short turns of one function follow each other: its guests find the
+        // processor's caches warm.
+        let same = self.least().is_some_and(|(_, id)| id == self.last);
+        if self.outstanding == 0 && same && self.since_poll < POLL_AFTER {
+            self.grant();
+        } else {
             self.wake_granter();
         }
     }
 
-    fn charge(&mut self, share: &Share, used: Duration) {
+    /// Whether somebody waits for a turn, or has one.
+    fn is_contended(&self) -> bool {
+        self.outstanding > 0 || !self.contending.is_empty()
+    }
+
+    fn charge(&mut self, share: &Arc<Share>, used: Duration) {
         if self.last != share.id {
             self.last = share.id;
             SHARED.store(true, Ordering::Relaxed);
         }
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        let clock = self.clock;
         let queue = self.queue(share);
-        let began = queue.virtual_time;
+        let began = queue.virtual_time.max(clock.saturating_sub(CREDIT));
         queue.virtual_time =
-            began.saturating_add(nanos.saturating_mul(NORMAL_WEIGHT) / queue.weight);
-        // Up at once and down slowly: turns are given out several at a time
-        // only where they are surely short.
-        queue.typical = nanos.max((queue.typical * 15 + nanos) / 16);
+            began.saturating_add(nanos.saturating_mul(NORMAL_WEIGHT) / share.weight);
         let floor = self.least().map_or(began, |(least, _)| began.min(least));
-        self.clock = self.clock.max(floor);
+        self.clock = clock.max(floor);
+        self.publish(share.id);
+        self.since_poll = self.since_poll.saturating_add(nanos);
+        self.wake_granter();
     }
 
-    /// Gives turns to the function that had least.
+    /// Gives a turn to the function that had least.
     fn grant(&mut self) {
         let Some((virtual_time, id)) = self.least() else {
             return;
@@ -210,25 +250,18 @@ impl Core {
             .queues
             .get_mut(&id)
             .expect("a contending function has a queue");
-        queue.calm = queue.calm.saturating_add(1);
-        let mut turns = if queue.calm < CALM {
-            1
-        } else {
-            (BATCH / queue.typical.max(1)).clamp(1, MAX_BATCH)
-        };
-        while turns > 0
-            && let Some(seat) = queue.seats.pop_front()
-        {
+        while let Some(seat) = queue.seats.pop_front() {
             // Who stood here may have left, or moved to the front.
             if seat.change(WAITING, GRANTED) {
-                turns -= 1;
                 self.outstanding += 1;
                 seat.wake();
+                break;
             }
         }
         if queue.seats.is_empty() {
             self.contending.retain(|other| *other != id);
         }
+        self.publish(id);
     }
 }
 
@@ -236,20 +269,22 @@ fn with_core<R>(use_it: impl FnOnce(&mut Core) -> R) -> Option<R> {
     CORE.with_borrow_mut(|core| core.as_mut().map(use_it))
 }
 
-/// Makes this thread a core and gives out its turns, for ever.
-pub(crate) async fn give_out() {
+/// Makes this thread the core of this number and gives out its turns, for ever.
+pub(crate) async fn give_out(index: usize) {
     CORE.set(Some(Core {
+        index,
         queues: HashMap::new(),
         contending: Vec::new(),
         clock: 0,
         outstanding: 0,
         last: u64::MAX,
         granter: None,
+        since_poll: 0,
     }));
     loop {
         poll_fn(|context| {
             with_core(|core| {
-                if core.outstanding == 0 && !core.contending.is_empty() {
+                if core.granter_has_work() {
                     Poll::Ready(())
                 } else {
                     core.granter = Some(context.waker().clone());
@@ -261,18 +296,24 @@ pub(crate) async fn give_out() {
         .await;
         // First whatever else is ready, and the sockets.
         tokio::task::yield_now().await;
-        with_core(Core::grant);
+        with_core(|core| {
+            core.since_poll = 0;
+            if core.outstanding == 0 {
+                core.grant();
+            }
+        });
     }
 }
 
 /// Whether an invocation of this function may run now without a turn. True on
 /// a thread that is no core.
-pub(crate) fn may_start(share: &Share) -> bool {
+pub(crate) fn may_start(share: &Arc<Share>) -> bool {
     with_core(|core| core.may_start(share)).unwrap_or(true)
 }
 
-/// What measures a slice.
-enum Stopwatch {
+/// A reading of the clock that measures what a function used.
+#[derive(Clone, Copy)]
+enum Reading {
     /// The wall clock: nobody waits, so nobody minds what the kernel took.
     Wall(Instant),
     /// The thread's own time on a processor, so that no function pays for what
@@ -289,8 +330,8 @@ fn thread_time() -> Duration {
     )
 }
 
-impl Stopwatch {
-    fn start(contended: bool) -> Self {
+impl Reading {
+    fn now(contended: bool) -> Self {
         if contended {
             Self::Thread(thread_time())
         } else {
@@ -298,30 +339,62 @@ impl Stopwatch {
         }
     }
 
-    fn elapsed(&self) -> Duration {
+    fn elapsed(self) -> Duration {
         match self {
             Self::Wall(began) => began.elapsed(),
-            Self::Thread(began) => thread_time().saturating_sub(*began),
+            Self::Thread(began) => thread_time().saturating_sub(began),
         }
     }
 }
 
 /// Runs a piece of an invocation (a poll of its future), charges the function
 /// for it and ends the turns taken in it. Answers how long it took.
-pub(crate) fn slice<R>(share: &Share, run: impl FnOnce() -> R) -> (R, Duration) {
-    let contended = with_core(|core| core.outstanding > 0 || !core.contending.is_empty());
-    let stopwatch = Stopwatch::start(contended.unwrap_or(false));
-    let outer = TAKEN.replace(0);
+pub(crate) fn slice<R>(share: &Arc<Share>, run: impl FnOnce() -> R) -> (R, Duration) {
+    let slice = Slice::begin(share);
     let result = run();
-    let used = stopwatch.elapsed();
-    let taken = TAKEN.replace(outer);
-    with_core(|core| {
-        core.charge(share, used);
-        if taken > 0 {
-            core.turn_over(taken);
+    (result, slice.end())
+}
+
+/// A slice that runs. It ends also when it panics: else nobody would get a turn
+/// any more.
+struct Slice<'a> {
+    share: &'a Arc<Share>,
+    began: Reading,
+    /// Turns taken before, in a slice around this one.
+    outer: u64,
+}
+
+impl<'a> Slice<'a> {
+    fn begin(share: &'a Arc<Share>) -> Self {
+        let contended = with_core(|core| core.is_contended()).unwrap_or(false);
+        Self {
+            share,
+            outer: TAKEN.replace(0),
+            began: Reading::now(contended),
         }
-    });
-    (result, used)
+    }
+
+    fn end(self) -> Duration {
+        ManuallyDrop::new(self).finish()
+    }
+
+    fn finish(&mut self) -> Duration {
+        let used = self.began.elapsed();
+        let taken = TAKEN.replace(self.outer);
+        with_core(|core| {
+            core.charge(self.share, used);
+            if taken > 0 {
+                core.turn_over(taken);
+            }
+        });
+        used
+    }
+}
+
+impl Drop for Slice<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
 }
 
 impl Seat {
@@ -331,11 +404,10 @@ impl Seat {
             share: Arc::clone(share),
             state: AtomicU8::new(RUNNING),
             waker: Mutex::new(None),
-            stopped: AtomicBool::new(false),
         })
     }
 
-    pub(crate) fn share(&self) -> &Share {
+    pub(crate) fn share(&self) -> &Arc<Share> {
         &self.share
     }
 
@@ -360,19 +432,13 @@ impl Seat {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
     }
 
-    /// Begins to run: at once, or with a turn. Answers whether it had to wait.
+    /// Begins to run: at once, or with a turn. Answers whether it was at once.
     pub(crate) async fn start(self: &Arc<Self>) -> bool {
         let at_once = may_start(&self.share);
         if !at_once {
             self.turn().await;
         }
-        !at_once
-    }
-
-    /// A tick has stopped the guest: waits for its next turn.
-    pub(crate) fn stop(self: &Arc<Self>) -> Turn {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.turn()
+        at_once
     }
 
     /// Waits for the next turn.
@@ -391,8 +457,7 @@ impl Seat {
         if self.state.load(Ordering::Acquire) == GRANTED {
             return self.take();
         }
-        let uncontended = with_core(|core| core.contending.is_empty() && core.outstanding == 0);
-        if uncontended.unwrap_or(true) {
+        if !with_core(|core| core.is_contended()).unwrap_or(false) {
             return true;
         }
         self.wake_me(context);
@@ -498,7 +563,7 @@ mod tests {
             .unwrap();
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async {
-            tokio::task::spawn_local(give_out());
+            tokio::task::spawn_local(give_out(0));
             tokio::task::yield_now().await;
             test.await;
         });
@@ -508,7 +573,7 @@ mod tests {
     #[test]
     fn a_flood_of_one_function_costs_its_neighbour_a_share_and_no_more() {
         on_a_core(async {
-            let (flood, lone) = (Share::new(100), Share::new(100));
+            let (flood, lone) = (Share::new(100, 1), Share::new(100, 1));
             let stop = Rc::new(Cell::new(false));
             let used = [Rc::new(Cell::new(0)), Rc::new(Cell::new(0))];
             for _ in 0..50 {
@@ -535,7 +600,7 @@ mod tests {
     #[test]
     fn shares_follow_the_weights() {
         on_a_core(async {
-            let (light, heavy) = (Share::new(100), Share::new(300));
+            let (light, heavy) = (Share::new(100, 1), Share::new(300, 1));
             let stop = Rc::new(Cell::new(false));
             let used = [Rc::new(Cell::new(0)), Rc::new(Cell::new(0))];
             for (share, used) in [(&light, &used[0]), (&heavy, &used[1])] {
@@ -559,7 +624,7 @@ mod tests {
     #[test]
     fn a_turn_that_is_given_up_goes_to_the_next() {
         on_a_core(async {
-            let share = Share::new(100);
+            let share = Share::new(100, 1);
             let mut first = Seat::new(&share).turn();
             let mut second = Seat::new(&share).turn();
             poll_fn(|context| {
@@ -578,27 +643,133 @@ mod tests {
         });
     }
 
+    /// Charges a function, with the sockets polled right after.
+    fn charge(share: &Arc<Share>, millis: u64) {
+        with_core(|core| {
+            core.charge(share, Duration::from_millis(millis));
+            core.since_poll = 0;
+        });
+    }
+
+    /// Makes a guest of this function wait for its turn.
+    async fn wait_for_a_turn(share: &Arc<Share>) -> Turn {
+        let mut turn = Seat::new(share).turn();
+        poll_fn(|context| {
+            assert!(Pin::new(&mut turn).poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        turn
+    }
+
     #[test]
     fn a_function_that_is_not_ahead_starts_at_once_and_one_that_is_queues() {
         on_a_core(async {
-            let (quiet, busy) = (Share::new(100), Share::new(100));
+            let (quiet, busy) = (Share::new(100, 1), Share::new(100, 1));
             assert!(may_start(&busy));
-            with_core(|core| core.charge(&busy, Duration::from_millis(5)));
-            let mut turn = Seat::new(&busy).turn();
-            poll_fn(|context| Poll::Ready(Pin::new(&mut turn).poll(context)))
-                .await
-                .is_pending();
+            charge(&busy, 5);
+            let _turn = wait_for_a_turn(&busy).await;
             assert!(!may_start(&busy), "its own invocations wait already");
             assert!(may_start(&quiet), "it had less than those that wait");
-            with_core(|core| core.charge(&quiet, Duration::from_millis(20)));
+            charge(&quiet, 20);
             assert!(!may_start(&quiet), "now it had more");
+        });
+    }
+
+    #[test]
+    fn what_a_function_left_unused_goes_first_up_to_its_bound() {
+        on_a_core(async {
+            let (quiet, busy) = (Share::new(100, 1), Share::new(100, 1));
+            charge(&quiet, 1);
+            // A second of the core, turn by turn.
+            for _ in 0..100 {
+                charge(&busy, 10);
+            }
+            let _turn = wait_for_a_turn(&busy).await;
+            charge(&quiet, 19);
+            assert!(may_start(&quiet), "it saved that up");
+            // The other began its last turn 10 ms earlier, and one slice is no matter.
+            charge(&quiet, 13);
+            assert!(!may_start(&quiet), "and no more");
+        });
+    }
+
+    #[test]
+    fn after_a_slice_of_work_the_sockets_come_before_another_start() {
+        on_a_core(async {
+            let share = Share::new(100, 1);
+            with_core(|core| core.charge(&share, Duration::from_micros(500)));
+            assert!(may_start(&share));
+            with_core(|core| core.charge(&share, Duration::from_millis(1)));
+            assert!(!may_start(&share));
+            // The granter lets the sockets be polled.
+            while !may_start(&share) {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_function_starts_on_the_core_where_it_has_least_before_it() {
+        let share = Share::new(100, 3);
+        let pressures = |values: [usize; 3]| {
+            for (core, value) in share.pressure.iter().zip(values) {
+                core.store(value, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(share.core_with_less(0), None);
+        pressures([2, 2, 3]);
+        assert_eq!(share.core_with_less(0), None, "nowhere less");
+        assert_eq!(share.core_with_less(2), Some(0));
+        pressures([2, 1, 0]);
+        assert_eq!(share.core_with_less(0), Some(2));
+        assert_eq!(share.core_with_less(7), None, "no core");
+    }
+
+    #[test]
+    fn what_waits_is_seen_by_the_other_cores() {
+        on_a_core(async {
+            let share = Share::new(100, 2);
+            let pressure = || share.pressure[0].load(Ordering::Relaxed);
+            let first = wait_for_a_turn(&share).await;
+            let second = wait_for_a_turn(&share).await;
+            assert_eq!(pressure(), 2);
+            drop(first);
+            tokio::time::timeout(Duration::from_secs(5), second)
+                .await
+                .unwrap();
+            assert_eq!(pressure(), 0);
+        });
+    }
+
+    #[test]
+    fn a_slice_that_panics_ends_its_turn() {
+        on_a_core(async {
+            let share = Share::new(100, 1);
+            let turn = wait_for_a_turn(&share).await;
+            let mut turn = Box::pin(turn);
+            let panicked = poll_fn(|context| {
+                if with_core(|core| core.outstanding) == Some(0) {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                let panics = std::panic::AssertUnwindSafe(|| {
+                    slice(&share, || {
+                        assert!(turn.as_mut().poll(context).is_ready());
+                        panic!("a fault of the host")
+                    })
+                });
+                Poll::Ready(std::panic::catch_unwind(panics))
+            });
+            assert!(panicked.await.is_err());
+            assert_eq!(with_core(|core| core.outstanding), Some(0));
         });
     }
 
     #[test]
     fn an_expired_guest_ends_before_the_others_of_its_function_run() {
         on_a_core(async {
-            let share = Share::new(100);
+            let share = Share::new(100, 1);
             let (busy, expired) = (Seat::new(&share), Seat::new(&share));
             let mut waiting: Vec<_> = (0..3).map(|_| Seat::new(&share).turn()).collect();
             let mut own = expired.turn();
@@ -637,7 +808,7 @@ mod tests {
     #[test]
     fn an_expired_guest_that_is_dropped_holds_up_nobody() {
         on_a_core(async {
-            let share = Share::new(100);
+            let share = Share::new(100, 1);
             let (expired, other) = (Seat::new(&share), Seat::new(&share));
             let mut waiting = Seat::new(&share).turn();
             poll_fn(|context| {

@@ -1,6 +1,7 @@
 //! A version that is loaded: its component linked, its handlers known, and the
 //! pool of instances that wait for events.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{ComponentExportIndex, InstancePre};
 
+use super::budget::Need;
 use super::cores;
 use super::instance::{Instance, Unavailable};
 use super::state::{Common, State};
-use super::{Digest, Shared};
+use super::{Digest, Shared, turns};
 use crate::function::Isolation;
 
 /// How long a component may take to instantiate: what its own start functions
@@ -53,10 +55,39 @@ pub(super) struct Exports {
     pub(super) invoke: Option<ComponentExportIndex>,
 }
 
-/// An instance on loan; it counts as running until it is dropped or returned.
+/// An instance on loan.
 pub struct Lease {
+    /// There until the lease ends.
+    instance: Option<Instance>,
+}
+
+impl Lease {
+    fn new(instance: Instance) -> Self {
+        Self {
+            instance: Some(instance),
+        }
+    }
+
     /// The instance.
-    pub instance: Instance,
+    pub fn instance(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("a lease has its instance")
+    }
+
+    /// Ends the instance; answers how long that took. Its memory is made new for
+    /// the next one: the function is charged with it.
+    fn end(&mut self) -> Duration {
+        let Some(instance) = self.instance.take() else {
+            return Duration::ZERO;
+        };
+        let share = Arc::clone(&instance.store().data().common.share);
+        turns::slice(&share, || drop(instance)).1
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 impl Version {
@@ -104,15 +135,23 @@ impl Version {
         deadline: Instant,
         cpu: &mut Duration,
     ) -> Result<Instance, Unavailable> {
-        let budget = &self.shared.budget;
-        let made =
-            Instance::make(&self.pre, self.exports, &self.common, budget, deadline, cpu).await;
+        let made = self.make(Need::Work, deadline, cpu).await;
         // Those that only wait give way to those that have work.
         if matches!(made, Err(Unavailable::Full(_))) && self.shared.reclaim() {
-            return Instance::make(&self.pre, self.exports, &self.common, budget, deadline, cpu)
-                .await;
+            return self.make(Need::Work, deadline, cpu).await;
         }
         made
+    }
+
+    async fn make(
+        &self,
+        need: Need,
+        deadline: Instant,
+        cpu: &mut Duration,
+    ) -> Result<Instance, Unavailable> {
+        let budget = &self.shared.budget;
+        let (pre, common) = (&self.pre, &self.common);
+        Instance::make(pre, self.exports, common, budget, need, deadline, cpu).await
     }
 
     /// An instance for one event: one that waits, or a new one.
@@ -131,31 +170,35 @@ impl Version {
                     &self.common.metrics.from_ready
                 };
                 source.inc();
-                return Ok(Lease { instance });
+                return Ok(Lease::new(instance));
             }
             if self.waiting.load(Ordering::Relaxed) == 0 {
                 break;
             }
         }
         self.common.metrics.on_demand.inc();
-        Ok(Lease {
-            instance: self.instantiate(deadline, cpu).await?,
-        })
+        Ok(Lease::new(self.instantiate(deadline, cpu).await?))
     }
 
-    /// Takes an instance back. `sound` says whether it may serve again.
-    pub fn give_back(&self, lease: Lease, sound: bool) {
-        let instance = lease.instance;
-        let again = sound
-            && self.common.spec.isolation == Isolation::Reuse
-            && instance.served < instance_lifetime(instance.store().data());
-        if again {
+    /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
+    /// says whether it may serve again.
+    pub fn give_back(&self, mut lease: Lease, sound: bool, cpu: &mut Duration) {
+        let again = |instance: &Instance| {
+            sound
+                && self.common.spec.isolation == Isolation::Reuse
+                && instance.served < instance_lifetime(instance.store().data())
+        };
+        if lease.instance.as_ref().is_some_and(again)
+            && let Some(instance) = lease.instance.take()
+        {
             self.put(instance);
         }
+        *cpu += lease.end();
     }
 
     fn put(&self, mut instance: Instance) {
         instance.since = Instant::now();
+        instance.started = None;
         let mut shelf = self.shelf(cores::current());
         // Checked under the lock that `retire` takes after it has set the mark.
         if self.retired.load(Ordering::Acquire) {
@@ -175,37 +218,33 @@ impl Version {
         let Ok(here) = tokio::runtime::Handle::try_current() else {
             return;
         };
+        if let Some(refill) = self.begin_refill() {
+            here.spawn(refill);
+        }
+    }
+
+    /// What makes up for leased instances, if any are missing and nobody is at
+    /// it; to be run on a core.
+    pub(super) fn begin_refill(self: &Arc<Self>) -> Option<impl Future<Output = ()> + use<>> {
         if !self.wants_more() || self.refilling.swap(true, Ordering::AcqRel) {
-            return;
+            return None;
         }
         let version = Arc::clone(self);
-        here.spawn(async move {
+        Some(async move {
+            // If one cannot be made now, the next event finds out why.
             let _ = version.fill().await;
             version.refilling.store(false, Ordering::Release);
-        });
+        })
     }
 
     /// Fills the pool.
     pub(super) async fn fill(&self) -> Result<(), Unavailable> {
         while self.wants_more() {
-            let before = self.waiting.load(Ordering::Relaxed);
             let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
-            let budget = &self.shared.budget;
             let mut cpu = Duration::ZERO;
-            let made = Instance::make(
-                &self.pre,
-                self.exports,
-                &self.common,
-                budget,
-                deadline,
-                &mut cpu,
-            );
-            self.put(made.await?);
-            // With the budget full, the room for this one may have come from our
-            // own: then there is no room for more.
-            if self.waiting.load(Ordering::Relaxed) <= before {
-                break;
-            }
+            let made = self.make(Need::Ready, deadline, &mut cpu).await;
+            self.common.metrics.made_ready(cpu);
+            self.put(made?);
         }
         Ok(())
     }

@@ -187,7 +187,7 @@ impl Metrics {
                 CounterVec::new(
                     Opts::new(
                         "dunlin_invocation_cpu_seconds_total",
-                        "Time that invocations held a core, host calls included.",
+                        "Time that a function held a core: handlers with their host calls, and making and ending its instances.",
                     ),
                     &["function"],
                 )?,
@@ -365,6 +365,11 @@ impl Metrics {
 }
 
 impl FunctionMetrics {
+    /// Counts what it took on the core to make an instance ready.
+    pub fn made_ready(&self, cpu: std::time::Duration) {
+        self.cpu.inc_by(cpu.as_secs_f64());
+    }
+
     /// Counts an invocation that ended. `ran` is its duration from the lease;
     /// absent if it never ran.
     pub fn ended(
