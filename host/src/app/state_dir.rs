@@ -2,7 +2,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,6 +36,16 @@ pub enum StateDirError {
         /// Its process id.
         holder: String,
     },
+    /// It is somebody else's.
+    #[error("state directory {}: it belongs to user {owner}, and this host runs as user {user}; it holds keys and machine code, so run `chown` on it or choose another with --state", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who runs the host.
+        user: u32,
+    },
     /// Others can read it.
     #[error("state directory {}: others can enter it (mode {mode:03o}), and it holds keys and machine code; run `chmod 700` on it", path.display())]
     Open {
@@ -59,7 +71,16 @@ impl StateDir {
             .mode(0o700)
             .create(path)
             .map_err(io)?;
-        let mode = std::fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
+        let metadata = std::fs::metadata(path).map_err(io)?;
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if owner != user {
+            return Err(StateDirError::Foreign {
+                path: path.to_owned(),
+                owner,
+                user,
+            });
+        }
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(StateDirError::Open {
                 path: path.to_owned(),

@@ -6,14 +6,14 @@
 //! under a key that is kept elsewhere. It is verified once per process and
 //! mapped through the very descriptor that was verified.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileTimes, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -57,6 +57,11 @@ fn hex(bytes: &[u8]) -> String {
             text
         })
 }
+
+/// Machine code that no start asked for in this time is deleted: thirty days, so
+/// that a rollback a few versions later is still quick.
+const KEEP: Duration = Duration::from_secs(30 * DAY.as_secs());
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why there is no machine code.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +155,7 @@ impl Cache {
         let code = self.directory.join(format!("{name}.cwasm"));
         let mac = self.directory.join(format!("{name}.mac"));
         if let Some(Ok(component)) = self.load(engine, &name, &code, &mac) {
+            note_use([&code, &mac]);
             return Ok(component);
         }
         let bytes = self.compile(engine, &name, component)?;
@@ -167,8 +173,8 @@ impl Cache {
         }
     }
 
-    /// Deletes what no engine of this kind can use, and what a crash left
-    /// half written.
+    /// Deletes what no engine of this kind can use, what nobody used in a long
+    /// time, and what a crash left half written.
     pub(crate) fn prune(&self, engine: &Engine) {
         let suffix = format!("-{}", compatibility(engine));
         let Ok(entries) = std::fs::read_dir(&self.directory) else {
@@ -183,7 +189,7 @@ impl Cache {
                 .iter()
                 .filter_map(|ending| name.strip_suffix(ending))
                 .any(|stem| stem.ends_with(&suffix));
-            if !kept {
+            if !kept || !was_used(&path, KEEP) {
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -242,6 +248,22 @@ impl Cache {
             }
         }
     }
+}
+
+/// Notes that files of the cache were of use, once a day. If that fails, they are
+/// compiled again in a month.
+fn note_use(files: [&Path; 2]) {
+    let times = FileTimes::new().set_modified(SystemTime::now());
+    for file in files.into_iter().filter(|file| !was_used(file, DAY)) {
+        let _ = File::open(file).and_then(|file| file.set_times(times));
+    }
+}
+
+/// Whether a file of the cache was of use in this time. So is one of the future:
+/// the machine's clock may have been set back.
+fn was_used(file: &Path, within: Duration) -> bool {
+    let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|at| at.elapsed().unwrap_or_default() < within)
 }
 
 /// Maps machine code through an open descriptor.
@@ -366,4 +388,38 @@ pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
         .open(output)
         .map_err(|error| error.to_string())?;
     file.write_all(&code).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_used_for_long_and_what_no_engine_can_use_is_pruned() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), Compiler::InProcess).unwrap();
+        let engine = super::super::engine::compiling_engine().unwrap();
+        // A component without anything, and one with a custom section.
+        let used = b"\0asm\x0d\0\x01\0".to_vec();
+        let unused = [used.as_slice(), b"\0\x03\x01a\0"].concat();
+        let code = |bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            cache.get(&engine, &digest, bytes).unwrap();
+            let name = format!("{}-{}", digest.as_str(), compatibility(&engine));
+            cache.directory.join(format!("{name}.cwasm"))
+        };
+        let (used_code, unused_code) = (code(&used), code(&unused));
+        let long_ago = FileTimes::new().set_modified(SystemTime::now() - KEEP * 2);
+        for file in [&used_code, &unused_code] {
+            File::open(file).unwrap().set_times(long_ago).unwrap();
+        }
+        let other = cache.directory.join("0123-4567.cwasm");
+        std::fs::write(&other, "of another engine").unwrap();
+        // From the cache.
+        code(&used);
+        cache.prune(&engine);
+        assert!(used_code.exists());
+        assert!(!unused_code.exists());
+        assert!(!other.exists());
+    }
 }
