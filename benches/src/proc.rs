@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use dunlin::runtime::ask_for_slice;
 use rustix::process::{getpriority_process, setpriority_process};
 
 /// How far before the servers, which inherit this process's priority, the load generators go.
 const AHEAD: i32 = 5;
+/// How long a load generator keeps a core at a time (Linux 6.12 and later). By default it is up to
+/// 3 ms, for which a server on the same core would stand still and be charged with it.
+const SLICE: Duration = Duration::from_micros(500);
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,6 +101,7 @@ pub fn go_first() -> i32 {
     // Of the thread: on Linux each has its own, and begins with that of the one that started it.
     let inherited = getpriority_process(None).unwrap_or(0);
     let _ = setpriority_process(None, inherited - AHEAD);
+    ask_for_slice(SLICE);
     inherited - getpriority_process(None).unwrap_or(inherited)
 }
 

@@ -12,11 +12,11 @@ use crate::server::Server;
 use crate::stats::{Spread, millis, percentile, table};
 
 /// What the neighbour has for itself, and what is left for the flood.
-const RESERVED: usize = 50;
+const RESERVED: usize = 200;
 pub(super) const FLOOD: usize = 500;
 /// The neighbour's connections at half load: fewer than it may have invocations, so that none is
 /// turned away.
-const CONNECTIONS: usize = 32;
+const CONNECTIONS: usize = 128;
 /// How often the neighbour's quiet throughput is measured before the rounds.
 const CALIBRATIONS: usize = 3;
 /// How often `/metrics` is asked for.
