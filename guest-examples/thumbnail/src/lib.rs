@@ -3,8 +3,9 @@
 //!
 //! The aspect ratio stays, and a picture is never enlarged. A JPEG is turned as
 //! its camera was held. Wrong input is told as `{"error":"…"}`: 400 for a width
-//! that is none, 415 for other formats, 422 for pictures that are damaged, or
-//! larger than the function's memory can hold.
+//! that is none, 415 for other formats, 422 for pictures that
+//! cannot be decoded (of a JPEG that breaks off, the rest is grey), or are larger than
+//! the function's memory can hold.
 
 use std::io::Cursor;
 

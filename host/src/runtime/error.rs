@@ -64,7 +64,7 @@ pub enum LoadErrorKind {
     #[error("it does not link: {0}")]
     Link(String),
     /// It exports no handler.
-    #[error("it exports no handler that Dunlin knows, but {0}")]
+    #[error("it exports no handler that Dunlin knows; what it exports: {0}")]
     NoHandler(String),
     /// It counts on something that is not done yet.
     #[error("it exports {}, which this version of Dunlin does not call yet", .0.join(" and "))]
