@@ -171,6 +171,7 @@ impl App {
         };
 
         let versions = parts.load(functions, &[], manifest).await?;
+        parts.runtime.prune();
         let admission = Admission::new(
             parts.concurrency,
             host.admission.wait,
@@ -355,6 +356,8 @@ impl App {
         operator.set_ready(false);
         parts.telemetry.log.host(Level::Info, "draining");
         trigger.close();
+        // No new direct invocations either; the API goes on to answer.
+        direct.close();
         draining.send_replace(Draining::Yes);
         let deadline = Instant::now() + drain_timeout;
         let mut in_time = timeout_at(deadline, &mut http).await.is_ok();
@@ -365,7 +368,6 @@ impl App {
             in_time &= timeout_at(deadline, server).await.is_ok();
         }
         // Those whose clients are gone, too: they were accepted.
-        direct.close();
         in_time &= timeout_at(deadline, direct.wait()).await.is_ok();
         if !in_time {
             let message = "the drain timeout has passed: what still runs is ended";

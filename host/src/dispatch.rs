@@ -16,7 +16,7 @@ pub use catalogue::{Catalogue, Function};
 use crate::function::FunctionName;
 use crate::invocation::{Answer, Call, Event, Failure, OutcomeKind, Usage};
 use crate::runtime::{Unavailable, Version, elsewhere, timed_out};
-use crate::telemetry::{Record, Telemetry};
+use crate::telemetry::{FunctionMetrics, Record, Telemetry};
 
 pub use crate::telemetry::Ended;
 
@@ -102,7 +102,8 @@ impl Dispatcher {
         let version = &function.version;
         let common = &version.common;
         // Dropped last: if this future is, the record is that of a cancelled
-        // invocation whose instance and permit are gone already.
+        // invocation whose instance and permit are gone already, or are about to
+        // go on the core where it started.
         let mut record = Record::begin(
             &self.telemetry,
             &common.metrics,
@@ -129,16 +130,21 @@ impl Dispatcher {
             Some(core) => {
                 let version = Arc::clone(version);
                 let task = core.run(async move {
-                    let mut usage = Usage::default();
-                    let usage_there = &mut usage;
-                    let result = serve(&version, event, call, deadline, permit, usage_there).await;
-                    (result, usage)
+                    let mut spent = Spent::new(&version.common.metrics);
+                    let usage = &mut spent.usage;
+                    let result = serve(&version, event, call, deadline, permit, usage).await;
+                    (result, spent.take())
                 });
                 match task.await {
                     Ok((result, usage)) => {
                         record.usage = usage;
                         result
                     }
+                    Err(error) if error.is_cancelled() => Err(Failure::new(
+                        OutcomeKind::Cancelled,
+                        "ServiceException",
+                        "the host has ended",
+                    )),
                     Err(error) => Err(Failure::host(format!("the core failed: {error}"))),
                 }
             }
@@ -175,6 +181,33 @@ async fn serve(
     let (result, sound) = lease.instance().call(&event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
     result
+}
+
+/// What an invocation took on another core. If it is broken off there, its function
+/// is charged all the same.
+struct Spent<'a> {
+    metrics: &'a FunctionMetrics,
+    usage: Usage,
+}
+
+impl<'a> Spent<'a> {
+    fn new(metrics: &'a FunctionMetrics) -> Self {
+        Self {
+            metrics,
+            usage: Usage::default(),
+        }
+    }
+
+    /// It ended: the record has it from here.
+    fn take(mut self) -> Usage {
+        std::mem::take(&mut self.usage)
+    }
+}
+
+impl Drop for Spent<'_> {
+    fn drop(&mut self) {
+        self.metrics.spent(self.usage.cpu);
+    }
 }
 
 /// Makes up for a leased instance when the invocation is over.

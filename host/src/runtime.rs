@@ -145,7 +145,6 @@ impl Runtime {
             weak.upgrade().is_some_and(|shared| shared.reclaim())
         }));
         let cache = compile::Cache::open(&state, compiler)?;
-        cache.prune(&engine);
         Ok(Self {
             cache,
             ticker: engine::Ticker::start(engine.clone())?,
@@ -276,6 +275,12 @@ impl Runtime {
         }
         self.shared.loaded.add(&version);
         Ok(version)
+    }
+
+    /// Deletes machine code that nobody needs any more. To be called when all
+    /// versions are loaded: those are in use.
+    pub fn prune(&self) {
+        self.cache.prune(&self.engine);
     }
 
     /// What looks after the pools: drops reused instances that nobody asked for

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use dunlin_tests::{Builder, Host, Response, guest};
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::scene::{OUT_OF_FUEL, Scene, TIMEOUT, TOO_LARGE};
 use crate::wat::{REALLOC, handler, http_component};
@@ -440,7 +441,10 @@ fn answers_are_charged_to_the_memory_budget() {
     let mut clients = Vec::new();
     let request = "GET /hostile/large?n=4000000 HTTP/1.1\r\nhost: a\r\n\r\n";
     for _ in 0..6 {
-        let mut client = std::net::TcpStream::connect(host.http.address()).unwrap();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&host.http.address().into()).unwrap();
+        let mut client = std::net::TcpStream::from(socket);
         client.write_all(request.as_bytes()).unwrap();
         clients.push(client);
     }

@@ -87,7 +87,7 @@ impl Budget {
             }
             // Ready instances hold memory that nobody uses yet: theirs goes
             // before anybody with work is refused.
-            let reclaims = need == Need::Work;
+            let reclaims = need == Need::Work && bytes <= self.limit;
             if !reclaims || !self.reclaim.get().is_some_and(|reclaim| reclaim()) {
                 return false;
             }

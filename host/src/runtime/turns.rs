@@ -1,21 +1,22 @@
 //! Turns: how functions share a core.
 //!
-//! Each core runs one guest at a time, for about a tick (1 ms) at once. When
+//! Each core runs one guest at a time, for about a tick (`engine`) at once. When
 //! several want to run, turns go to the function that had the least of the core
 //! so far, divided by its weight (start-time fair queueing), and within a
 //! function to whoever waited longest. So a flood of one function's invocations
 //! costs its neighbours a share of the core, not a place in its queue.
 //!
 //! An invocation whose function is not ahead of the others starts at once and,
-//! if it ends within its first slice, never queues. Between two turns the core
-//! polls its sockets and runs what else is ready.
+//! if it ends within its first slice, never queues. Between two turns, but for
+//! short ones of one function, the core polls its sockets and runs what else is
+//! ready.
 //!
 //! Ending a guest whose deadline has passed costs time too, and a thousand may
 //! pass theirs at once: so that takes a turn as well, before the function's
 //! other turns.
 //!
-//! All of it is state of one thread: no locks are contended and nothing here
-//! is visible to other cores.
+//! All of it is state of one thread, and no locks are contended. Other cores see
+//! only how much stands before each function here (`Share::pressure`).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -28,11 +29,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// How far ahead of those that wait a function may be and still start at once:
-/// one slice.
+/// one slice, in nanoseconds.
 const SLACK: u64 = 1_000_000;
 /// What a function that used less than its share saves up, at most: so much of a
-/// burst goes before those who used theirs.
-const CREDIT: u64 = 20_000_000;
+/// burst goes before those who used theirs, in nanoseconds.
+const CREDIT: u64 = 50_000_000;
 /// After so much of guests' work the sockets are polled before another turn is
 /// given out.
 const POLL_AFTER: u64 = 250_000;
@@ -70,7 +71,24 @@ impl Share {
         let own = pressure(self.pressure.get(here)?);
         let all = self.pressure.iter().map(pressure).enumerate();
         let (best, least) = all.min_by_key(|(_, pressure)| *pressure)?;
-        (least < own).then_some(best)
+        if least >= own {
+            return None;
+        }
+        // So that not all of a burst go there; it publishes what is so itself.
+        self.pressure[best].fetch_add(1, Ordering::Relaxed);
+        Some(best)
+    }
+
+    /// Nanoseconds of the core as virtual time, which goes more slowly for a
+    /// greater weight.
+    fn virtual_time(&self, nanos: u64) -> u64 {
+        nanos.saturating_mul(NORMAL_WEIGHT) / self.weight
+    }
+
+    /// The same, for what a function may have beforehand: whatever its weight, no
+    /// more of the core than these nanoseconds.
+    fn bound(&self, nanos: u64) -> u64 {
+        nanos.min(self.virtual_time(nanos))
     }
 }
 
@@ -95,6 +113,14 @@ struct Queue {
     seats: VecDeque<Arc<Seat>>,
 }
 
+impl Queue {
+    /// Who rested saves up no more than its credit.
+    fn rest_until(&mut self, clock: u64) {
+        let credit = self.share.bound(CREDIT);
+        self.virtual_time = self.virtual_time.max(clock.saturating_sub(credit));
+    }
+}
+
 struct Core {
     /// Its number.
     index: usize,
@@ -105,6 +131,8 @@ struct Core {
     clock: u64,
     /// Turns given out and not yet over.
     outstanding: u64,
+    /// Who got the last turn.
+    granted: u64,
     /// Who ran last.
     last: u64,
     granter: Option<Waker>,
@@ -137,11 +165,14 @@ impl Core {
         })
     }
 
-    /// The least virtual time of those that wait.
+    /// The least virtual time of those that wait, or have a turn and have not
+    /// taken it yet.
     fn least(&self) -> Option<(u64, u64)> {
+        let granted = (self.outstanding > 0).then_some(&self.granted);
         self.contending
             .iter()
-            .map(|id| (self.queues[id].virtual_time, *id))
+            .chain(granted)
+            .filter_map(|id| Some((self.queues.get(id)?.virtual_time, *id)))
             .min()
     }
 
@@ -149,7 +180,7 @@ impl Core {
     fn publish(&self, id: u64) {
         let queue = &self.queues[&id];
         let least = self.least().map_or(u64::MAX, |(least, _)| least);
-        let ahead = queue.virtual_time > least.saturating_add(SLACK);
+        let ahead = queue.virtual_time > least.saturating_add(queue.share.bound(SLACK));
         if let Some(pressure) = queue.share.pressure.get(self.index) {
             pressure.store(queue.seats.len() + usize::from(ahead), Ordering::Relaxed);
         }
@@ -160,18 +191,18 @@ impl Core {
         if self.since_poll > SLACK {
             return false;
         }
-        if self.contending.is_empty() {
+        if !self.is_contended() {
             return true;
         }
         let clock = self.clock;
         let queue = self.queue(share);
-        queue.virtual_time = queue.virtual_time.max(clock.saturating_sub(CREDIT));
+        queue.rest_until(clock);
         if !queue.seats.is_empty() {
             return false;
         }
         let own = queue.virtual_time;
         match self.least() {
-            Some((least, _)) => own <= least.saturating_add(SLACK),
+            Some((least, _)) => own <= least.saturating_add(share.bound(SLACK)),
             None => true,
         }
     }
@@ -179,7 +210,7 @@ impl Core {
     fn enqueue(&mut self, seat: &Arc<Seat>, urgent: bool) {
         let clock = self.clock;
         let queue = self.queue(&seat.share);
-        queue.virtual_time = queue.virtual_time.max(clock.saturating_sub(CREDIT));
+        queue.rest_until(clock);
         if urgent {
             queue.seats.push_front(Arc::clone(seat));
         } else {
@@ -212,9 +243,9 @@ impl Core {
         let same = self.least().is_some_and(|(_, id)| id == self.last);
         if self.outstanding == 0 && same && self.since_poll < POLL_AFTER {
             self.grant();
-        } else {
-            self.wake_granter();
         }
+        // Also when those who stood there have left: others may wait.
+        self.wake_granter();
     }
 
     /// Whether somebody waits for a turn, or has one.
@@ -230,9 +261,9 @@ impl Core {
         let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
         let clock = self.clock;
         let queue = self.queue(share);
-        let began = queue.virtual_time.max(clock.saturating_sub(CREDIT));
-        queue.virtual_time =
-            began.saturating_add(nanos.saturating_mul(NORMAL_WEIGHT) / share.weight);
+        queue.rest_until(clock);
+        let began = queue.virtual_time;
+        queue.virtual_time = began.saturating_add(share.virtual_time(nanos));
         let floor = self.least().map_or(began, |(least, _)| began.min(least));
         self.clock = clock.max(floor);
         self.publish(share.id);
@@ -254,6 +285,7 @@ impl Core {
             // Who stood here may have left, or moved to the front.
             if seat.change(WAITING, GRANTED) {
                 self.outstanding += 1;
+                self.granted = id;
                 seat.wake();
                 break;
             }
@@ -277,6 +309,7 @@ pub(crate) async fn give_out(index: usize) {
         contending: Vec::new(),
         clock: 0,
         outstanding: 0,
+        granted: u64::MAX,
         last: u64::MAX,
         granter: None,
         since_poll: 0,
@@ -686,10 +719,11 @@ mod tests {
                 charge(&busy, 10);
             }
             let _turn = wait_for_a_turn(&busy).await;
-            charge(&quiet, 19);
+            let credit = CREDIT / 1_000_000;
+            charge(&quiet, credit);
             assert!(may_start(&quiet), "it saved that up");
             // The other began its last turn 10 ms earlier, and one slice is no matter.
-            charge(&quiet, 13);
+            charge(&quiet, 12);
             assert!(!may_start(&quiet), "and no more");
         });
     }
@@ -724,6 +758,32 @@ mod tests {
         pressures([2, 1, 0]);
         assert_eq!(share.core_with_less(0), Some(2));
         assert_eq!(share.core_with_less(7), None, "no core");
+    }
+
+    #[test]
+    fn who_left_does_not_keep_others_from_their_turn() {
+        on_a_core(async {
+            let (first, second) = (Share::new(100, 1), Share::new(100, 1));
+            charge(&second, 5);
+            let running = wait_for_a_turn(&first).await;
+            let mut leaves = Some(wait_for_a_turn(&first).await);
+            let waits = wait_for_a_turn(&second).await;
+            let mut running = Box::pin(running);
+            poll_fn(|context| {
+                let turn = || {
+                    let poll = running.as_mut().poll(context);
+                    if poll.is_ready() {
+                        leaves.take();
+                    }
+                    poll
+                };
+                slice(&first, turn).0
+            })
+            .await;
+            tokio::time::timeout(Duration::from_secs(5), waits)
+                .await
+                .unwrap();
+        });
     }
 
     #[test]

@@ -204,11 +204,11 @@ impl Version {
         if self.retired.load(Ordering::Acquire) {
             return;
         }
-        shelf.push(instance);
-        drop(shelf);
+        // Counted before somebody can take it.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.common.metrics.ready.inc();
+        shelf.push(instance);
     }
 
     /// Makes up for leased instances, off the path of events: call it when the
@@ -229,22 +229,27 @@ impl Version {
         if !self.wants_more() || self.refilling.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let version = Arc::clone(self);
+        let refilling = Refilling(Arc::clone(self));
         Some(async move {
             // If one cannot be made now, the next event finds out why.
-            let _ = version.fill().await;
-            version.refilling.store(false, Ordering::Release);
+            let _ = refilling.0.fill().await;
         })
     }
 
     /// Fills the pool.
     pub(super) async fn fill(&self) -> Result<(), Unavailable> {
         while self.wants_more() {
+            let before = self.waiting.load(Ordering::Relaxed);
             let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
             let mut cpu = Duration::ZERO;
             let made = self.make(Need::Ready, deadline, &mut cpu).await;
-            self.common.metrics.made_ready(cpu);
+            self.common.metrics.spent(cpu);
             self.put(made?);
+            // Somebody took it, or all were dropped for somebody with work: then
+            // this is not the time to make more.
+            if self.waiting.load(Ordering::Relaxed) <= before {
+                break;
+            }
         }
         Ok(())
     }
@@ -305,6 +310,15 @@ impl Version {
     #[must_use]
     pub fn ready(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// Somebody fills the pool, for as long as this lives.
+struct Refilling(Arc<Version>);
+
+impl Drop for Refilling {
+    fn drop(&mut self) {
+        self.0.refilling.store(false, Ordering::Release);
     }
 }
 

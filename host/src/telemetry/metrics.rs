@@ -365,8 +365,9 @@ impl Metrics {
 }
 
 impl FunctionMetrics {
-    /// Counts what it took on the core to make an instance ready.
-    pub fn made_ready(&self, cpu: std::time::Duration) {
+    /// Counts time on the core that is in no record: an instance was made ready, or
+    /// an invocation was broken off on another core.
+    pub fn spent(&self, cpu: std::time::Duration) {
         self.cpu.inc_by(cpu.as_secs_f64());
     }
 

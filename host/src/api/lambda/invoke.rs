@@ -4,7 +4,7 @@
 //! only what kept the function from running is an error of the API.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +31,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// Lambda's limit for the client context, before it is decoded.
 const MAX_CLIENT_CONTEXT: usize = 3583;
+/// When a client may try again that came while the host shut down.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl Lambda {
     pub(super) async fn invoke(
         &self,
@@ -39,6 +42,12 @@ impl Lambda {
         body: Bytes,
         request_id: RequestId,
     ) -> Result<Response<Bytes>, ApiError> {
+        if self.running.is_closed() {
+            return Err(ApiError::Unavailable {
+                message: "The host is shutting down.".into(),
+                retry_after: Some(RETRY_AFTER),
+            });
+        }
         let FunctionReference { name, qualifier } = reference;
         let function = self.dispatcher.resolve(&name, qualifier.as_deref()).map_err(|_| {
             let (region, account) = (&self.region, &self.account);

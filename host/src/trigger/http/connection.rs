@@ -47,6 +47,8 @@ pub(super) async fn serve(trigger: Arc<HttpTrigger>, stream: TcpStream, client: 
     let _ = stream.set_nodelay(true);
     let preface = tokio::time::timeout(trigger.limits.header_timeout, speaks_http2(&stream));
     let preface = tokio::select! {
+        // What has come is served.
+        biased;
         preface = preface => preface,
         // It may be about to send, as any idle connection.
         () = drains(&trigger, DRAIN_IDLE) => return,
