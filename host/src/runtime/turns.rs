@@ -79,6 +79,11 @@ impl Share {
         Some(best)
     }
 
+    fn pressure_on(&self, core: usize) -> usize {
+        let pressure = self.pressure.get(core);
+        pressure.map_or(0, |pressure| pressure.load(Ordering::Relaxed))
+    }
+
     /// Nanoseconds of the core as virtual time, which goes more slowly for a
     /// greater weight.
     fn virtual_time(&self, nanos: u64) -> u64 {
@@ -266,7 +271,10 @@ impl Core {
         queue.virtual_time = began.saturating_add(share.virtual_time(nanos));
         let floor = self.least().map_or(began, |(least, _)| began.min(least));
         self.clock = clock.max(floor);
-        self.publish(share.id);
+        // Of a core that nobody contends for there is nothing new to say.
+        if self.is_contended() || share.pressure_on(self.index) != 0 {
+            self.publish(share.id);
+        }
         self.since_poll = self.since_poll.saturating_add(nanos);
         self.wake_granter();
     }
