@@ -135,11 +135,11 @@ async fn direct(version: &Version, event: &Event) {
         .await
         .expect("there is room for an instance");
     let (answer, sound) = lease
-        .instance
+        .instance()
         .call(event, Call::new(Trigger::Http), deadline(), &mut usage)
         .await;
     check(&answer.expect("hello answers"));
-    version.give_back(lease, sound);
+    version.give_back(lease, sound, &mut usage.cpu);
 }
 
 /// The same through the dispatcher: admission, record, log line and metrics.
