@@ -109,9 +109,9 @@ impl Budget {
     }
 }
 
-/// Buffers below this size are not charged: ten thousand connections that hold
-/// one each are less than the host's own share of the memory.
-const UNCHARGED: usize = 4 << 10;
+/// Buffers below this size are not charged: they are no larger than what the host
+/// keeps for a stream of HTTP anyway.
+const UNCHARGED: usize = 512;
 
 /// Bytes, and what they hold of the budget.
 struct Held {
@@ -127,7 +127,7 @@ impl AsRef<[u8]> for Held {
 
 impl Budget {
     /// Charges bytes for as long as they live, in whatever clones; None if there
-    /// is no room. Less than 4 KiB are not charged.
+    /// is no room. Less than 512 bytes are not charged.
     #[must_use]
     pub fn hold(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
         if bytes.len() < UNCHARGED {
@@ -364,7 +364,7 @@ mod tests {
         let held = budget.hold(bytes(90_000)).unwrap();
         assert_eq!(held, bytes(90_000));
         assert!(budget.hold(bytes(20_000)).is_none());
-        assert!(budget.hold(bytes(1000)).is_some(), "too small to matter");
+        assert!(budget.hold(bytes(500)).is_some(), "too small to matter");
         let part = held.slice(10..20);
         drop(held);
         assert_eq!(budget.used(), 90_000);

@@ -137,9 +137,7 @@ impl Cores {
         core.load.fetch_add(1, Ordering::Relaxed);
         core.handle.spawn(task(Load(Arc::clone(&core.load))));
     }
-}
 
-impl Cores {
     /// Ends the threads, and with them every task that is left on them.
     pub fn stop(&self) {
         let mut threads = Vec::new();
