@@ -22,7 +22,7 @@
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
@@ -30,6 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 /// How far ahead of those that wait a function may be and still start at once:
 /// one slice, in nanoseconds.
@@ -132,7 +134,7 @@ impl Queue {
 struct Core {
     /// Its number.
     index: usize,
-    queues: HashMap<u64, Queue>,
+    queues: FxHashMap<u64, Queue>,
     /// Functions with seats that wait.
     contending: Vec<u64>,
     /// Virtual time of the core: never behind the function served last.
@@ -316,7 +318,7 @@ fn with_core<R>(use_it: impl FnOnce(&mut Core) -> R) -> Option<R> {
 pub(crate) async fn give_out(index: usize) {
     CORE.set(Some(Core {
         index,
-        queues: HashMap::new(),
+        queues: FxHashMap::default(),
         contending: Vec::new(),
         clock: 0,
         outstanding: 0,
