@@ -1,6 +1,7 @@
 //! HTTP/2 with prior knowledge.
 
 use std::future::Future;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dunlin_tests::{Host, PATIENCE};
@@ -318,6 +319,50 @@ path = "/probe"
 }
 
 #[test]
+fn a_client_that_takes_its_time_over_an_answer_is_not_idle() {
+    let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let request = Request::get("http://box.test/probe?size=1000000")
+            .body(())
+            .unwrap();
+        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let began = Instant::now();
+        let (mut length, mut pauses) = (0, 0);
+        while let Some(piece) = body.data().await {
+            let piece = piece.expect("it goes on");
+            length += piece.len();
+            body.flow_control().release_capacity(piece.len()).unwrap();
+            // The window is that large.
+            if length / 60_000 > pauses {
+                pauses += 1;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        assert_eq!(length, 1_000_000);
+        assert!(began.elapsed() > Duration::from_secs(2));
+        // And then it is, as one that reads nothing is.
+        let end = (&mut connection.end).await.unwrap();
+        assert!(end.is_ok(), "{end:?}");
+    });
+}
+
+#[test]
+fn a_client_that_never_reads_its_answer_is_idle() {
+    let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let request = Request::get("http://box.test/probe?size=1000000")
+            .body(())
+            .unwrap();
+        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let _unread = response.await.unwrap();
+        let _ = (&mut connection.end).await.unwrap();
+    });
+}
+
+#[test]
 fn a_drain_ends_streams_in_order() {
     let mut host = up(PROBE);
     run(async {
@@ -341,6 +386,43 @@ fn a_drain_ends_streams_in_order() {
         );
     });
     assert_eq!(host.wait_for_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn an_answer_that_waits_for_its_clients_window_is_not_cut_off_by_the_drain() {
+    let mut host = up(PROBE);
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let request = Request::get("http://box.test/probe?size=1000000")
+            .body(())
+            .unwrap();
+        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let response = response.await.expect("it is answered");
+        host.signal(Signal::TERM);
+        // More than an idle connection has, and the window is not a tenth of it.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (_, body) = whole(response).await.expect("the rest comes");
+        assert_eq!(body.len(), 1_000_000);
+        let end = (&mut connection.end).await.unwrap();
+        assert!(end.is_ok(), "{end:?}");
+    });
+    assert_eq!(host.wait_for_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_window_that_never_opens_does_not_hold_the_drain_beyond_its_timeout() {
+    let mut host = box_with(PROBE).args(["--drain-timeout", "1s"]).start();
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let request = Request::get("http://box.test/probe?size=1000000")
+            .body(())
+            .unwrap();
+        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let _unread = response.await.expect("it is answered");
+        host.signal(Signal::TERM);
+        let _ = (&mut connection.end).await.unwrap();
+    });
+    host.wait_for_exit(PATIENCE);
 }
 
 #[test]

@@ -16,6 +16,23 @@ path = "/things/{id}"
 "#;
 
 #[test]
+fn the_event_is_charged_to_the_memory_budget_as_the_json_that_it_is() {
+    let host = up(&format!(
+        "[host]\nmemory-budget = \"24MiB\"\n{}",
+        PAYLOAD.replace("[function.payload]", "[function.payload]\nprovisioned = 0")
+    ));
+    // Six bytes of JSON each.
+    let body = vec![1; 5 << 20];
+    let headers = [("host", "a"), ("content-type", "text/plain")];
+    let response = host.http.request("PUT", "/things/1", &headers, &body);
+    assert_eq!(response.status, 503, "{:?}", response.headers);
+    assert!(response.header("retry-after").is_some());
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |n| n == 0.0);
+    let response = host.http.request("PUT", "/things/1", &headers, b"small");
+    assert_eq!(response.status, 200);
+}
+
+#[test]
 fn the_event_is_what_handlers_for_lambda_read() {
     let host = up(PAYLOAD);
     let response = host.http.request(

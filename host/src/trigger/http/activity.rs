@@ -3,9 +3,11 @@
 //! The connection's parts note what happens; the timer looks now and then. So
 //! a request sets no timer of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 /// How often a half-closed connection is looked at for a reset.
@@ -37,12 +39,32 @@ pub(super) struct Activity {
     half_closed: AtomicBool,
     /// An answer is on its way and not all of it is written.
     writing: AtomicBool,
+    /// Answers of HTTP/2 whose bodies wait for the client's flow control.
+    unsent: Arc<AtomicU32>,
     /// The request under way has arrived whole.
     whole: AtomicBool,
     /// The client speaks HTTP/1.0.
     no_interim: AtomicBool,
     /// The timer does not know of it yet.
     half_closed_now: AtomicBool,
+}
+
+/// The body of an answer that is not sent.
+struct Unsent {
+    body: Bytes,
+    unsent: Arc<AtomicU32>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.unsent.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the timer should do.
@@ -69,6 +91,7 @@ impl Activity {
             half_closed: AtomicBool::new(false),
             half_closed_now: AtomicBool::new(false),
             writing: AtomicBool::new(false),
+            unsent: Arc::default(),
             whole: AtomicBool::new(false),
             no_interim: AtomicBool::new(false),
         }
@@ -145,8 +168,9 @@ impl Activity {
     /// idle.
     pub(super) fn wrote(&self) {
         self.writing.store(true, Ordering::Relaxed);
-        // In HTTP/2 it may be our own ping.
-        if self.bytes_begin_head && self.phase.load(Ordering::Relaxed) == IDLE {
+        // In HTTP/2 it may be our own ping, unless an answer is on its way.
+        let answers = self.bytes_begin_head || self.unsent.load(Ordering::Relaxed) > 0;
+        if answers && self.phase.load(Ordering::Relaxed) == IDLE {
             self.enter(IDLE);
         }
     }
@@ -161,9 +185,24 @@ impl Activity {
         self.writing.load(Ordering::Relaxed)
     }
 
+    /// The body of an answer, counted until all of it is handed to the socket.
+    /// Over HTTP/1.1 `writing` says the same.
+    pub(super) fn until_sent(&self, body: Bytes) -> Bytes {
+        if self.bytes_begin_head || body.is_empty() {
+            return body;
+        }
+        self.unsent.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Unsent {
+            body,
+            unsent: Arc::clone(&self.unsent),
+        })
+    }
+
     /// Whether nothing is under way.
     pub(super) fn idle(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == IDLE && !self.writing()
+        self.phase.load(Ordering::Relaxed) == IDLE
+            && !self.writing()
+            && self.unsent.load(Ordering::Relaxed) == 0
     }
 
     /// What the timer should do now.

@@ -5,13 +5,12 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use http::{Method, Response, StatusCode};
-use http_body_util::Full;
 
 use crate::body::BodyError;
 use crate::invocation::{Failure, HttpAnswer, OutcomeKind, RequestId};
 
 /// What goes over the wire.
-pub(super) type HttpResponse = Response<Full<Bytes>>;
+pub(super) type HttpResponse = Response<Bytes>;
 
 /// Names the invocation, as AWS does.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -21,7 +20,7 @@ const OUTCOME: HeaderName = HeaderName::from_static("x-dunlin-outcome");
 
 /// The handler's own answer.
 pub(super) fn of_handler(answer: HttpAnswer, request_id: RequestId) -> HttpResponse {
-    let mut response = Response::new(Full::new(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     // What the host says of an invocation, no guest says.
@@ -38,7 +37,7 @@ fn name(response: &mut HttpResponse, request_id: RequestId) {
 
 fn message(status: StatusCode, text: &str) -> HttpResponse {
     let body = serde_json::json!({ "message": text }).to_string();
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -108,12 +107,11 @@ pub(super) fn of_body(error: &BodyError, limit: u64) -> HttpResponse {
 
 /// Leaves the headers and their content-length of an answer to HEAD.
 pub(super) fn without_body(response: &mut HttpResponse) {
-    use http_body::Body as _;
-    let length = response.body().size_hint().lower();
+    let length = response.body().len();
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(length));
-    *response.body_mut() = Full::default();
+    *response.body_mut() = Bytes::new();
 }
 
 /// The connection ends with this answer.

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -26,6 +28,8 @@ use super::service::{Draining, HttpTrigger};
 
 /// What HTTP/2 connections begin with (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often half a preface is looked at, in the end.
+const MAX_PREFACE_PAUSE: Duration = Duration::from_millis(100);
 /// Streams at once on one HTTP/2 connection. What RFC 9113 section 6.5.2
 /// recommends as the least.
 const MAX_STREAMS: u32 = 100;
@@ -78,6 +82,7 @@ async fn drains(trigger: &HttpTrigger, since: Duration) {
 async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut start = [0; HTTP2_PREFACE.len()];
     let mut seen = 0;
+    let mut pause = Duration::from_millis(1);
     loop {
         let now = stream.peek(&mut start).await?;
         if now == 0 {
@@ -89,9 +94,11 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
         if now == HTTP2_PREFACE.len() {
             return Ok(true);
         }
-        // The same bytes are seen again until more come.
+        // The same bytes are seen again until more come, and the rest of a preface
+        // comes at once or hardly ever.
         if now == seen {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PREFACE_PAUSE);
         }
         seen = now;
     }
@@ -111,8 +118,8 @@ fn service(
     trigger: &Arc<HttpTrigger>,
     activity: &Arc<Activity>,
     client: IpAddr,
-) -> impl Service<Request<Incoming>, Response = HttpResponse, Error = Infallible, Future: Send> + use<>
-{
+) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ use<> {
     let (trigger, activity) = (Arc::clone(trigger), Arc::clone(activity));
     service_fn(move |request| {
         let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
@@ -120,7 +127,8 @@ fn service(
         async move {
             let _busy = busy;
             let answer = trigger.answer(request, client, &activity);
-            Ok(unless_expired(&activity, answer).await)
+            let response = unless_expired(&activity, answer).await;
+            Ok(response.map(|body| Full::new(activity.until_sent(body))))
         }
     })
 }

@@ -221,9 +221,14 @@ impl HttpTrigger {
         } else {
             strip(&mut parts.headers);
             let protocol = protocol(parts.version);
-            Event::Payload(payload::event(
-                &parts, &body, &host, &matched, client, protocol, request_id,
-            ))
+            let payload =
+                payload::event(&parts, &body, &host, &matched, client, protocol, request_id);
+            drop(body);
+            // As JSON it may be six times as large.
+            let Some(payload) = self.budget.hold(payload) else {
+                return answer::of_body(&BodyError::NoMemory, limit);
+            };
+            Event::Payload(payload)
         };
         call.route = Some(RouteMatch { ..matched });
 
