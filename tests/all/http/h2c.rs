@@ -60,6 +60,13 @@ impl Connection {
         }
     }
 
+    /// Asks for an answer of a million bytes: many windows.
+    fn ask_for_much(&mut self) -> h2::client::ResponseFuture {
+        let request = Request::get("http://box.test/probe?size=1000000");
+        let request = request.body(()).unwrap();
+        self.requests.send_request(request, true).unwrap().0
+    }
+
     async fn send(
         &mut self,
         method: &str,
@@ -323,10 +330,7 @@ fn a_client_that_takes_its_time_over_an_answer_is_not_idle() {
     let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
     run(async {
         let mut connection = Connection::open(&host).await;
-        let request = Request::get("http://box.test/probe?size=1000000")
-            .body(())
-            .unwrap();
-        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let response = connection.ask_for_much();
         let mut body = response.await.unwrap().into_body();
         let began = Instant::now();
         let (mut length, mut pauses) = (0, 0);
@@ -353,10 +357,7 @@ fn a_client_that_never_reads_its_answer_is_idle() {
     let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
     run(async {
         let mut connection = Connection::open(&host).await;
-        let request = Request::get("http://box.test/probe?size=1000000")
-            .body(())
-            .unwrap();
-        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let response = connection.ask_for_much();
         let _unread = response.await.unwrap();
         let _ = (&mut connection.end).await.unwrap();
     });
@@ -393,10 +394,7 @@ fn an_answer_that_waits_for_its_clients_window_is_not_cut_off_by_the_drain() {
     let mut host = up(PROBE);
     run(async {
         let mut connection = Connection::open(&host).await;
-        let request = Request::get("http://box.test/probe?size=1000000")
-            .body(())
-            .unwrap();
-        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let response = connection.ask_for_much();
         let response = response.await.expect("it is answered");
         host.signal(Signal::TERM);
         // More than an idle connection has, and the window is not a tenth of it.
@@ -414,10 +412,7 @@ fn a_window_that_never_opens_does_not_hold_the_drain_beyond_its_timeout() {
     let mut host = box_with(PROBE).args(["--drain-timeout", "1s"]).start();
     run(async {
         let mut connection = Connection::open(&host).await;
-        let request = Request::get("http://box.test/probe?size=1000000")
-            .body(())
-            .unwrap();
-        let (response, _) = connection.requests.send_request(request, true).unwrap();
+        let response = connection.ask_for_much();
         let _unread = response.await.expect("it is answered");
         host.signal(Signal::TERM);
         let _ = (&mut connection.end).await.unwrap();

@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 /// How often a half-closed connection is looked at for a reset.
 pub(super) const HALF_CLOSED_LOOK: Duration = Duration::from_millis(50);
 
+/// A write of HTTP/2 up to this size says nothing of an answer: a ping, or what
+/// acknowledges one, has 17 bytes (RFC 9113 section 6.7), and few go together.
+const MAX_CONTROL_BYTES: usize = 64;
+
 /// Nothing is under way.
 const IDLE: u8 = 0;
 /// The head of a request has begun to arrive.
@@ -166,10 +170,11 @@ impl Activity {
 
     /// Bytes of an answer were taken by the socket: a client that reads is not
     /// idle.
-    pub(super) fn wrote(&self) {
+    pub(super) fn wrote(&self, bytes: usize) {
         self.writing.store(true, Ordering::Relaxed);
-        // In HTTP/2 it may be our own ping, unless an answer is on its way.
-        let answers = self.bytes_begin_head || self.unsent.load(Ordering::Relaxed) > 0;
+        // In HTTP/2 it may be our own ping, for a client that reads nothing.
+        let answers = self.bytes_begin_head
+            || (bytes > MAX_CONTROL_BYTES && self.unsent.load(Ordering::Relaxed) > 0);
         if answers && self.phase.load(Ordering::Relaxed) == IDLE {
             self.enter(IDLE);
         }
@@ -224,5 +229,28 @@ impl Activity {
             // An idle connection may begin a head right after this look.
             Some(left) => Verdict::Wait(left.min(header_timeout)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_http2_an_answer_goes_on_by_its_bytes_and_not_by_pings() {
+        const IDLE_TIMEOUT: Duration = Duration::from_millis(200);
+        let verdict = |activity: &Activity| activity.verdict(IDLE_TIMEOUT, IDLE_TIMEOUT);
+        let activity = Activity::new(false);
+        let answer = activity.until_sent(Bytes::from_static(b"answer"));
+        activity.flushed();
+        assert!(!activity.idle(), "it waits to be sent");
+        std::thread::sleep(IDLE_TIMEOUT * 2);
+        activity.wrote(17);
+        assert_eq!(verdict(&activity), Verdict::IdleTimeout);
+        activity.wrote(1000);
+        assert!(matches!(verdict(&activity), Verdict::Wait(_)));
+        drop(answer);
+        activity.flushed();
+        assert!(activity.idle());
     }
 }

@@ -105,7 +105,7 @@ impl AsyncWrite for Io {
         bytes: &[u8],
     ) -> Poll<Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.activity.wrote();
+        self.activity.wrote(written);
         Poll::Ready(Ok(written))
     }
 
@@ -129,7 +129,7 @@ impl AsyncWrite for Io {
         pieces: &[IoSlice<'_>],
     ) -> Poll<std::result::Result<usize, Error>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces))?;
-        self.activity.wrote();
+        self.activity.wrote(written);
         Poll::Ready(Ok(written))
     }
 }
