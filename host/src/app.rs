@@ -23,7 +23,7 @@ use crate::api::guard::Guard;
 use crate::api::lambda::Lambda;
 use crate::api::operator::Operator;
 use crate::api::server::{self, Admin};
-use crate::config::{HostConfig, Problem, Problems, Signatures};
+use crate::config::{HostConfig, Places, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::FunctionSpec;
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
@@ -121,14 +121,15 @@ struct Deployed {
 
 impl App {
     /// Loads the functions, binds the addresses, and serves. Must be called in
-    /// a runtime of its own: the cores have theirs.
+    /// a runtime of its own: the cores have theirs. `places` has the key of each
+    /// function's component, for what is wrong with it.
     ///
     /// # Errors
     /// If anything is wrong; then nothing was served.
     pub async fn start(
         host: &HostConfig,
         functions: Vec<FunctionSpec>,
-        manifest: &Path,
+        places: &Places,
         state: &StateDir,
         compiler: Compiler,
         log: Log,
@@ -170,7 +171,7 @@ impl App {
             concurrency: host.admission.concurrency,
         };
 
-        let versions = parts.load(functions, &[], manifest).await?;
+        let versions = parts.load(functions, &[], places).await?;
         parts.runtime.prune();
         let admission = Admission::new(
             parts.concurrency,
@@ -216,7 +217,7 @@ impl App {
             admission,
             functions: versions,
         };
-        parts.deploy(&deployed, &trigger, manifest)?;
+        parts.deploy(&deployed, &trigger)?;
 
         let operator = Operator::new(parts.telemetry.clone(), Arc::clone(parts.runtime.budget()));
         let (api_draining, api_drained) = watch::channel(false);
@@ -314,11 +315,11 @@ impl App {
     pub async fn swap(
         &mut self,
         functions: Vec<FunctionSpec>,
-        manifest: &Path,
+        places: &Places,
     ) -> Result<(), AppError> {
         let versions = self
             .parts
-            .load(functions, &self.deployed.functions, manifest)
+            .load(functions, &self.deployed.functions, places)
             .await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
@@ -328,7 +329,7 @@ impl App {
             admission,
             functions: versions,
         };
-        self.parts.deploy(&deployed, &self.trigger, manifest)?;
+        self.parts.deploy(&deployed, &self.trigger)?;
         self.deployed = deployed;
         // What was retired has left room for those that stay.
         self.look_after.notify_one();
@@ -394,13 +395,14 @@ impl Parts {
         &self,
         functions: Vec<FunctionSpec>,
         before: &[(FunctionSpec, Arc<Version>)],
-        manifest: &Path,
+        places: &Places,
     ) -> Result<Vec<(FunctionSpec, Arc<Version>)>, Problems> {
         let mut versions = Vec::with_capacity(functions.len());
         let mut problems = Vec::new();
         for spec in functions {
+            let place = &places[&spec.name];
             let Some(path) = spec.component.file().map(Path::to_owned) else {
-                problems.push(unbuilt(&spec, manifest));
+                problems.push(place.problem("it is not built", "run `dunlin build`"));
                 continue;
             };
             let old = before.iter().find(|(old, _)| old.name == spec.name);
@@ -418,13 +420,11 @@ impl Parts {
             };
             match self.runtime.load(spec.clone(), &path, LATEST, share).await {
                 Ok(version) => versions.push((spec, version)),
-                Err(error) => problems.push(Problem {
-                    at: at(&spec, manifest),
-                    key: format!("function.{}", spec.name),
-                    value: None,
-                    what: error.to_string(),
-                    remedy: error.remedy(),
-                }),
+                Err(errors) => problems.extend(
+                    errors
+                        .iter()
+                        .map(|error| place.problem(error.to_string(), error.remedy())),
+                ),
             }
         }
         if problems.is_empty() {
@@ -434,12 +434,7 @@ impl Parts {
         }
     }
 
-    fn deploy(
-        &self,
-        deployed: &Deployed,
-        trigger: &HttpTrigger,
-        manifest: &Path,
-    ) -> Result<(), Problems> {
+    fn deploy(&self, deployed: &Deployed, trigger: &HttpTrigger) -> Result<(), Problems> {
         let mut catalogue = Catalogue::default();
         let mut routes = Vec::new();
         for (spec, version) in &deployed.functions {
@@ -458,7 +453,7 @@ impl Parts {
         }
         let routes = Routes::new(routes).map_err(|conflict| {
             Problems(vec![Problem {
-                at: Some((manifest.to_owned(), 1)),
+                at: None,
                 key: "http".into(),
                 value: None,
                 what: conflict.to_string(),
@@ -479,33 +474,4 @@ fn bind(address: SocketAddr, key: &'static str) -> Result<std::net::TcpListener,
         key,
         error,
     })
-}
-
-/// Where the manifest speaks of a function.
-fn at(spec: &FunctionSpec, manifest: &Path) -> Option<(std::path::PathBuf, usize)> {
-    let text = std::fs::read_to_string(manifest).ok()?;
-    let name = spec.name.as_str();
-    let is_header = |line: &str| {
-        let line = line.trim();
-        line.starts_with(&format!("[function.{name}]"))
-            || line.starts_with(&format!("[function.\"{name}\"]"))
-    };
-    let line = text
-        .lines()
-        .position(is_header)
-        .map_or(1, |index| index + 1);
-    Some((manifest.to_owned(), line))
-}
-
-fn unbuilt(spec: &FunctionSpec, manifest: &Path) -> Problem {
-    Problem {
-        at: at(spec, manifest),
-        key: format!("function.{}.source", spec.name),
-        value: spec
-            .component
-            .package()
-            .map(|folder| folder.display().to_string()),
-        what: "it is not built".into(),
-        remedy: "run `dunlin build`".into(),
-    }
 }

@@ -9,7 +9,7 @@
 //! - The process environment is read in `main` and comes in as [`Variables`].
 //! - The value of a secret is in no message and no `Debug`.
 //!
-//! Not here: what is in a component (the runtime knows), and building one (`builder`).
+//! Not here: what a component must be (the runtime says), and building one (`builder`).
 
 mod document;
 mod function;
@@ -28,10 +28,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use host::{InvalidAddress, parse_address};
-pub use problem::{Problem, Problems};
+pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
-use crate::function::{ByteSize, FunctionSpec};
+use crate::function::{ByteSize, FunctionName, FunctionSpec};
 use crate::runtime::MemoryReset;
 use crate::telemetry::LogInvocations;
 
@@ -69,6 +69,9 @@ pub const DEFAULT_ACCOUNT: &str = "123456789012";
 /// A box is no AWS region, and its ARNs say so.
 pub const DEFAULT_REGION: &str = "edge-1";
 
+/// A key of the manifest for each function.
+pub type Places = BTreeMap<FunctionName, Place>;
+
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Config {
@@ -76,6 +79,8 @@ pub struct Config {
     pub host: HostConfig,
     /// The functions, in the order of the manifest.
     pub functions: Vec<FunctionSpec>,
+    /// Where the component of each function is named.
+    pub components: Places,
     /// The files that values of environment variables and secrets were read from.
     pub value_files: Vec<PathBuf>,
 }
@@ -351,12 +356,13 @@ pub fn manifest_path(path: &Path) -> PathBuf {
 
 fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> Config {
     let host = host::read(&root.table("host"), sources.overrides);
-    let (functions, value_files) = function::read_all(root, &host, folder, sources);
+    let read = function::read_all(root, &host, folder, sources);
     root.unknown();
     Config {
         host,
-        functions,
-        value_files,
+        functions: read.functions,
+        components: read.components,
+        value_files: read.value_files,
     }
 }
 

@@ -6,6 +6,7 @@ mod compile;
 mod cores;
 mod engine;
 mod error;
+mod inspect;
 mod instance;
 mod slice;
 mod state;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
@@ -25,7 +27,8 @@ pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_compone
 pub(crate) use cores::elsewhere;
 pub use cores::{Cores, Load};
 pub use engine::{MemoryReset, PagemapUnsafe};
-pub use error::{LoadError, LoadErrorKind, StartError};
+pub use error::{ComponentError, StartError};
+pub use inspect::inspect;
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
@@ -99,7 +102,7 @@ impl Shared {
 pub struct Runtime {
     engine: Engine,
     linker: Linker<State>,
-    cache: compile::Cache,
+    cache: Arc<compile::Cache>,
     shared: Arc<Shared>,
     telemetry: Telemetry,
     arn_prefix: String,
@@ -144,7 +147,7 @@ impl Runtime {
         budget.on_full(Box::new(move || {
             weak.upgrade().is_some_and(|shared| shared.reclaim())
         }));
-        let cache = compile::Cache::open(&state, compiler)?;
+        let cache = Arc::new(compile::Cache::open(&state, compiler)?);
         Ok(Self {
             cache,
             ticker: engine::Ticker::start(engine.clone())?,
@@ -170,34 +173,54 @@ impl Runtime {
     }
 
     /// Loads a version: reads, compiles or takes from the cache, links, checks
-    /// the handlers, instantiates once and fills the pool.
+    /// the handlers, instantiates once and fills the pool. Whoever drops this ends
+    /// the compiler, too.
     ///
     /// # Errors
-    /// With the component, what is wrong with it, and the remedy.
+    /// All that is wrong with the component.
     pub async fn load(
         &self,
         spec: FunctionSpec,
         component: &Path,
         version: &str,
         share: Arc<Share>,
-    ) -> Result<Arc<Version>, LoadError> {
-        let at = |kind| LoadError {
-            path: component.to_owned(),
-            kind,
-        };
-        let bytes = read(component).map_err(at)?;
-        let digest = Digest::of(&bytes);
-        let code = self
-            .cache
-            .get(&self.engine, &digest, &bytes)
-            .map_err(|error| at(LoadErrorKind::Compile(error)))?;
-        drop(bytes);
+    ) -> Result<Arc<Version>, Vec<ComponentError>> {
+        let (digest, code) = self.compiled(component).await?;
+        self.link(spec, digest, code, version, share)
+            .await
+            .map_err(|error| vec![error])
+    }
 
-        self.check_imports(&code).map_err(at)?;
+    async fn compiled(&self, component: &Path) -> Result<(Digest, Component), Vec<ComponentError>> {
+        let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
+        let component = component.to_owned();
+        let wanted = CancellationToken::new();
+        let cancelled = wanted.clone();
+        let _unless_dropped = wanted.drop_guard();
+        tokio::task::spawn_blocking(move || {
+            let bytes = inspect(&component)?;
+            let digest = Digest::of(&bytes);
+            let code = cache
+                .get(&engine, &digest, &bytes, &cancelled)
+                .map_err(|error| vec![ComponentError::Compile(error)])?;
+            Ok((digest, code))
+        })
+        .await
+        .expect("compiling does not panic")
+    }
+
+    async fn link(
+        &self,
+        spec: FunctionSpec,
+        digest: Digest,
+        code: Component,
+        version: &str,
+        share: Arc<Share>,
+    ) -> Result<Arc<Version>, ComponentError> {
         let pre = self
             .linker
             .instantiate_pre(&code)
-            .map_err(|error| at(LoadErrorKind::Link(format!("{error:#}"))))?;
+            .map_err(|error| ComponentError::Link(format!("{error:#}")))?;
         let handler = |interfaces: [&str; 2]| {
             interfaces.iter().find_map(|interface| {
                 let (_, interface) = code.get_export(None, interface)?;
@@ -208,28 +231,6 @@ impl Runtime {
             http: handler(HTTP),
             invoke: handler(INVOKE),
         };
-        if exports.http.is_none() && exports.invoke.is_none() {
-            let names: Vec<String> = code
-                .component_type()
-                .exports(&self.engine)
-                .map(|(name, _)| format!("`{name}`"))
-                .collect();
-            let exports = if names.is_empty() {
-                "nothing".into()
-            } else {
-                names.join(", ")
-            };
-            return Err(at(LoadErrorKind::NoHandler(exports)));
-        }
-        // Better refused than deployed without what it counts on.
-        let not_called: Vec<String> = NOT_CALLED
-            .iter()
-            .filter(|name| code.get_export_index(None, name).is_some())
-            .map(|name| format!("`{name}`"))
-            .collect();
-        if !not_called.is_empty() {
-            return Err(at(LoadErrorKind::NotCalled(not_called)));
-        }
         let common = Arc::new(Common {
             version: version.to_owned(),
             clock: Arc::clone(self.ticker.clock()),
@@ -249,14 +250,14 @@ impl Runtime {
 
         let mut cpu = std::time::Duration::ZERO;
         let broken = |unavailable: Unavailable| {
-            at(LoadErrorKind::Instantiate(match unavailable {
+            ComponentError::Instantiate(match unavailable {
                 Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
                 Unavailable::Broken(failure) => failure.message,
                 Unavailable::TooSlow => format!(
                     "it did not instantiate within {} seconds",
                     INSTANTIATE_TIMEOUT.as_secs()
                 ),
-            }))
+            })
         };
         let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
         let first = version
@@ -266,7 +267,7 @@ impl Runtime {
         first
             .handlers
             .check(first.store())
-            .map_err(|(handler, message)| at(LoadErrorKind::WrongType(handler, message)))?;
+            .map_err(|(handler, message)| ComponentError::WrongType(handler, message))?;
         drop(first);
         match version.fill().await {
             // A full house keeps fewer ready; what is there still serves.
@@ -298,53 +299,6 @@ impl Runtime {
                     });
                 }
             }
-        }
-    }
-
-    fn check_imports(&self, component: &Component) -> Result<(), LoadErrorKind> {
-        let provided = |name: &str| {
-            let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-            // The contract's versions are counted apart from WASI's 0.2.x.
-            let version_fits = if interface.starts_with(CONTRACT) {
-                version == "0.1.0"
-            } else {
-                version.starts_with("0.2.")
-            };
-            version_fits && capability::PROVIDED.contains(&interface)
-        };
-        let ty = component.component_type();
-        let imports: Vec<String> = ty
-            .imports(&self.engine)
-            .filter(|(name, _)| !provided(name))
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        if imports.is_empty() {
-            Ok(())
-        } else {
-            Err(LoadErrorKind::Import(imports))
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, LoadErrorKind> {
-    let size = std::fs::metadata(path)
-        .map_err(LoadErrorKind::Unreadable)?
-        .len();
-    if size > MAX_COMPONENT {
-        return Err(LoadErrorKind::TooLarge(size));
-    }
-    let bytes = std::fs::read(path).map_err(LoadErrorKind::Unreadable)?;
-    match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(LoadErrorKind::CoreModule),
-        Some([0, b'a', b's', b'm', ..]) => Ok(bytes),
-        _ => {
-            let start = &bytes[..bytes.len().min(8)];
-            let found = if start.is_empty() {
-                "nothing".into()
-            } else {
-                format!("{start:02x?}")
-            };
-            Err(LoadErrorKind::NotWasm(found))
         }
     }
 }

@@ -3,6 +3,7 @@
 mod cache;
 mod functions;
 mod refusals;
+mod starting;
 
 use std::fs::{metadata, read_dir};
 use std::os::unix::fs::PermissionsExt as _;

@@ -108,23 +108,30 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
         host: config.host.clone(),
         builder: Builder::new(variables),
     };
+    // The signals are caught before anything is begun: none ends a host that serves
+    // without its drain, and none leaves a compiler behind.
+    let mut signals = Signals::new()?;
     // From before the build: what changes while it runs is built again.
     let mut watcher = match args.watch {
         true => Some(Watcher::new(&manifest, &config)?),
         false => None,
     };
-    source.build(&mut config.functions).await?;
+    tokio::select! {
+        () = signals.next() => return Ok(Exit::Ok),
+        built = source.build(&mut config.functions) => built?,
+    }
 
     raise_file_limit();
     let state = StateDir::open(&args.state_dir(&manifest))?;
     let (log, _writer) = Log::start(std::io::stdout())?;
-    // The signals are caught before anything listens: none ends a host that
-    // has begun to serve without its drain.
-    let mut signals = Signals::new()?;
     let compiler = Compiler::Process(std::env::current_exe()?);
     let functions = config.functions.clone();
-    let started = App::start(&config.host, functions, &manifest, &state, compiler, log);
-    let mut app = match started.await {
+    let places = &config.components;
+    let started = tokio::select! {
+        () = signals.next() => return Ok(Exit::Ok),
+        started = App::start(&config.host, functions, places, &state, compiler, log) => started,
+    };
+    let mut app = match started {
         Err(AppError::Problems(problems)) => return Err(problems.into()),
         started => started?,
     };
@@ -218,7 +225,7 @@ impl Source<'_> {
         }
         self.build(&mut config.functions).await?;
         watcher.update(self.manifest, &config)?;
-        app.swap(config.functions, self.manifest).await?;
+        app.swap(config.functions, &config.components).await?;
         Ok(())
     }
 }

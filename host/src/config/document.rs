@@ -14,7 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::problem::{Problem, Problems};
+use super::problem::{Place, Problem, Problems};
 use crate::function::{ByteSize, InvalidUnit, parse_duration};
 
 /// What is shown of a value, in characters: a message stays a line.
@@ -296,7 +296,21 @@ impl<'a> Field<'a> {
 
     /// Adds a problem that shows the value.
     pub(super) fn problem(&self, what: impl Into<String>, remedy: impl Into<String>) {
-        let value = match self.value {
+        self.report
+            .add(self.at, self.path.clone(), self.shown(), what, remedy);
+    }
+
+    /// Where it is, for problems that show once everything was read.
+    pub(super) fn place(&self) -> Place {
+        Place {
+            at: (self.report.file.clone(), self.report.line(self.at)),
+            key: self.path.clone(),
+            value: self.shown(),
+        }
+    }
+
+    fn shown(&self) -> Option<String> {
+        match self.value {
             DeValue::String(text) if text.len() > MAX_SHOWN => {
                 let short: String = text.chars().take(MAX_SHOWN).collect();
                 Some(format!("{short:?}…"))
@@ -308,9 +322,7 @@ impl<'a> Field<'a> {
             DeValue::Datetime(value) => Some(value.to_string()),
             // Long, and there may be a secret in it.
             DeValue::Array(_) | DeValue::Table(_) => None,
-        };
-        self.report
-            .add(self.at, self.path.clone(), value, what, remedy);
+        }
     }
 
     /// Adds a problem that does not show the value.

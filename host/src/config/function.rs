@@ -1,17 +1,24 @@
 //! The tables `[function.NAME]`.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::document::{Field, Section};
 use super::routes::Routes;
-use super::{HostConfig, Sources, values};
+use super::{HostConfig, Places, Sources, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
     DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
     Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, TIMEOUT_RANGE,
     WEIGHT_RANGE,
 };
+use crate::runtime::inspect;
+
+/// What the tables say.
+pub(super) struct Read {
+    pub(super) functions: Vec<FunctionSpec>,
+    pub(super) components: Places,
+    pub(super) value_files: Vec<PathBuf>,
+}
 
 /// Reads all functions, and checks what they promise together against the host.
 pub(super) fn read_all(
@@ -19,8 +26,9 @@ pub(super) fn read_all(
     host: &HostConfig,
     folder: &Path,
     sources: Sources<'_>,
-) -> (Vec<FunctionSpec>, Vec<PathBuf>) {
+) -> Read {
     let mut reader = Reader {
+        components: Places::new(),
         host,
         folder,
         sources,
@@ -47,7 +55,11 @@ pub(super) fn read_all(
     }
     reader.check_promises(&functions);
     reader.routes.check(root.report());
-    (functions, reader.value_files)
+    Read {
+        functions,
+        components: reader.components,
+        value_files: reader.value_files,
+    }
 }
 
 fn placeholder() -> FunctionName {
@@ -58,6 +70,7 @@ struct Reader<'a> {
     host: &'a HostConfig,
     folder: &'a Path,
     sources: Sources<'a>,
+    components: Places,
     value_files: Vec<PathBuf>,
     routes: Routes,
     reserved: Promises<'a>,
@@ -71,7 +84,7 @@ struct Promises<'a>(Vec<(FunctionName, u32, Field<'a>)>);
 impl<'a> Reader<'a> {
     fn function(&mut self, name: FunctionName, section: &Section<'a>) -> FunctionSpec {
         let spec = FunctionSpec {
-            component: self.component(section),
+            component: self.component(&name, section),
             limits: self.limits(section),
             isolation: section.choice(
                 "isolation",
@@ -93,9 +106,12 @@ impl<'a> Reader<'a> {
         spec
     }
 
-    fn component(&self, section: &Section<'_>) -> ComponentSource {
+    fn component(&mut self, name: &FunctionName, section: &Section<'_>) -> ComponentSource {
         let source = section.get("source");
         let component = section.get("component");
+        if let Some(field) = source.as_ref().or(component.as_ref()) {
+            self.components.insert(name.clone(), field.place());
+        }
         match (source, component) {
             (Some(source), None) => {
                 let folder = self
@@ -117,7 +133,9 @@ impl<'a> Reader<'a> {
                     .folder
                     .join(component.string("functions/hello.wasm").unwrap_or(""));
                 if component.value().is_str() {
-                    check_component(&component, &file);
+                    for error in inspect(&file).err().into_iter().flatten() {
+                        component.problem(error.to_string(), error.remedy());
+                    }
                 }
                 ComponentSource::File(file)
             }
@@ -262,35 +280,5 @@ fn fuel(field: &Field<'_>) -> Option<Fuel> {
             }
             units => Some(Fuel::Units(units)),
         },
-    }
-}
-
-/// Tells from its first bytes whether a file can be a component. The rest is for the
-/// engine to say.
-fn check_component(field: &Field<'_>, file: &Path) {
-    const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
-    const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
-    let build = "build it with `cargo build --target wasm32-wasip2`, or give its package as \
-                 `source`";
-    // A pipe would block the open.
-    if !file.is_file() {
-        let what = if file.exists() {
-            "not a file"
-        } else {
-            "no such file"
-        };
-        return field.problem(what, format!("correct the path, or {build}"));
-    }
-    let mut head = Vec::new();
-    let read = std::fs::File::open(file).and_then(|f| f.take(8).read_to_end(&mut head));
-    if let Err(error) = read {
-        return field.problem(format!("cannot be read: {error}"), "make it readable");
-    }
-    if head == MODULE {
-        field.problem("a core WebAssembly module, no component", build);
-    } else if head.is_empty() || (head.len() < 8 && COMPONENT.starts_with(&head)) {
-        field.problem("cut short: less than the header of a component", build);
-    } else if head != COMPONENT {
-        field.problem("no WebAssembly component", build);
     }
 }

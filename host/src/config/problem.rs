@@ -41,6 +41,31 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A key of the manifest, for problems with it that show later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file and the line in it, from 1.
+    pub at: (PathBuf, usize),
+    /// The key with its tables.
+    pub key: String,
+    /// The value as it was written, where it may be shown.
+    pub value: Option<String>,
+}
+
+impl Place {
+    /// What is wrong there.
+    #[must_use]
+    pub fn problem(&self, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+        Problem {
+            at: Some(self.at.clone()),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
 /// Every fault of a configuration, in the order of the file. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", lines(.0))]

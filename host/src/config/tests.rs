@@ -15,6 +15,17 @@ struct Folder {
     values: Values,
 }
 
+/// The bytes of a component that exports an empty instance of that name.
+fn component(export: &[u8]) -> Vec<u8> {
+    // An instance of no exports, and its export.
+    let mut bytes = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b".to_vec();
+    let length = export.len() as u8;
+    bytes.extend([length + 6, 1, 0, length]);
+    bytes.extend(export);
+    bytes.extend([5, 0, 0]);
+    bytes
+}
+
 impl Folder {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
@@ -27,7 +38,7 @@ impl Folder {
             values: Values::Read,
         };
         folder.file("pkg/Cargo.toml", b"");
-        folder.file("ok.wasm", b"\0asm\x0d\0\x01\0");
+        folder.file("ok.wasm", &component(b"dunlin:event/http@0.1.0"));
         folder
     }
 
@@ -510,6 +521,8 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
     let folder = Folder::new();
     folder.file("core.wasm", b"\0asm\x01\0\0\0rest");
     folder.file("cut.wasm", b"\0asm");
+    folder.file("half.wasm", &component(b"dunlin:event/http@0.1.0")[..20]);
+    folder.file("other.wasm", &component(b"acme:other/door@1.0.0"));
     folder.file("text.wasm", b"(component)");
     folder.file("binary", b"\xff\xfe");
     let table: &[(&str, &str)] = &[
@@ -618,18 +631,30 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
         (
             "[function.f]\ncomponent = \"core.wasm\"",
             "2: function.f.component: \"core.wasm\": a core WebAssembly module, no component; \
-             build it with `cargo build --target wasm32-wasip2`, or give its package as `source`",
+             build it with `cargo build --target wasm32-wasip2`, or give its package as `source`, \
+             or wrap it with `wasm-tools component new`",
         ),
         (
             "[function.f]\ncomponent = \"cut.wasm\"",
-            "2: function.f.component: \"cut.wasm\": cut short: less than the header of a \
-             component; build it with `cargo build --target wasm32-wasip2`, or give its package \
-             as `source`",
+            "2: function.f.component: \"cut.wasm\": cut short after 4 bytes; build it with `cargo \
+             build --target wasm32-wasip2`, or give its package as `source`",
         ),
         (
             "[function.f]\ncomponent = \"text.wasm\"",
-            "2: function.f.component: \"text.wasm\": no WebAssembly component; build it with \
-             `cargo build --target wasm32-wasip2`, or give its package as `source`",
+            "2: function.f.component: \"text.wasm\": no WebAssembly component: it begins \
+             with \"(compone\"; build it with `cargo build --target wasm32-wasip2`, or give its package \
+             as `source`",
+        ),
+        (
+            "[function.f]\ncomponent = \"half.wasm\"",
+            "2: function.f.component: \"half.wasm\": cut short after 20 bytes; build it with `cargo \
+             build --target wasm32-wasip2`, or give its package as `source`",
+        ),
+        (
+            "[function.f]\ncomponent = \"other.wasm\"",
+            "2: function.f.component: \"other.wasm\": it exports no handler that Dunlin knows; what \
+             it exports: `acme:other/door@1.0.0`; export `dunlin:event/http@0.1.0` or \
+             `dunlin:event/invoke@0.1.0`",
         ),
         // The host's ceilings.
         (

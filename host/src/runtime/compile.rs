@@ -12,11 +12,12 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -82,6 +83,9 @@ pub enum CompileError {
     /// The compiler process was ended or ended itself.
     #[error("the compiler {0}; a component that takes this much to compile is refused")]
     Exceeded(String),
+    /// Nobody waits for it any more.
+    #[error("it was no longer wanted while it was compiled")]
+    Cancelled,
     /// What the compiler wrote does not load.
     #[error("it cannot be loaded: {0}")]
     Load(String),
@@ -144,12 +148,14 @@ impl Cache {
         })
     }
 
-    /// The machine code of a component, from the cache or the compiler.
+    /// The machine code of a component, from the cache or the compiler, whose process
+    /// ends when it is cancelled.
     pub(crate) fn get(
         &self,
         engine: &Engine,
         digest: &Digest,
         component: &[u8],
+        cancelled: &CancellationToken,
     ) -> Result<Component, CompileError> {
         let name = format!("{}-{}", digest.as_str(), compatibility(engine));
         let code = self.directory.join(format!("{name}.cwasm"));
@@ -158,7 +164,7 @@ impl Cache {
             note_use([&code, &mac]);
             return Ok(component);
         }
-        let bytes = self.compile(engine, &name, component)?;
+        let bytes = self.compile(engine, &name, component, cancelled)?;
         write_file(
             &mac,
             &self.mac(&name, &bytes).finalize().into_bytes(),
@@ -228,6 +234,7 @@ impl Cache {
         engine: &Engine,
         name: &str,
         component: &[u8],
+        cancelled: &CancellationToken,
     ) -> Result<Vec<u8>, CompileError> {
         match &self.compiler {
             Compiler::InProcess => engine
@@ -238,7 +245,7 @@ impl Cache {
                 let output = self.directory.join(format!("{name}.out.tmp"));
                 let _ = std::fs::remove_file(&output);
                 write_file(&input, component, 0o600)?;
-                let result = run_compiler(program, &input, &output);
+                let result = run_compiler(program, &input, &output, cancelled);
                 let _ = std::fs::remove_file(&input);
                 let bytes = result.and_then(|()| {
                     std::fs::read(&output).map_err(CompileError::io("cannot read", &output))
@@ -312,7 +319,12 @@ fn compatibility(engine: &Engine) -> String {
     hex(&sha.0.finalize()[..16])
 }
 
-fn run_compiler(program: &Path, input: &Path, output: &Path) -> Result<(), CompileError> {
+fn run_compiler(
+    program: &Path,
+    input: &Path,
+    output: &Path,
+    cancelled: &CancellationToken,
+) -> Result<(), CompileError> {
     let mut child = Command::new(program)
         .arg("compile-component")
         .arg(input)
@@ -338,9 +350,12 @@ fn run_compiler(program: &Path, input: &Path, output: &Path) -> Result<(), Compi
             .map_err(CompileError::io("cannot wait for the compiler", program))?
         {
             Some(status) => break status,
+            None if cancelled.is_cancelled() => {
+                end(&mut child);
+                return Err(CompileError::Cancelled);
+            }
             None if began.elapsed() > COMPILE_TIMEOUT => {
-                let _ = child.kill();
-                let _ = child.wait();
+                end(&mut child);
                 return Err(CompileError::Exceeded(format!(
                     "took longer than {} s",
                     COMPILE_TIMEOUT.as_secs()
@@ -357,12 +372,19 @@ fn run_compiler(program: &Path, input: &Path, output: &Path) -> Result<(), Compi
     }
 }
 
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 /// The compiler process: compiles one file into another, within its bounds.
 ///
 /// # Errors
 /// A text for the parent to show.
 pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+    // A host that is killed leaves no compiler behind.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let bound = |resource, limit| {
         let _ = setrlimit(
             resource,
@@ -404,7 +426,8 @@ mod tests {
         let unused = [used.as_slice(), b"\0\x03\x01a\0"].concat();
         let code = |bytes: &[u8]| {
             let digest = Digest::of(bytes);
-            cache.get(&engine, &digest, bytes).unwrap();
+            let wanted = CancellationToken::new();
+            cache.get(&engine, &digest, bytes, &wanted).unwrap();
             let name = format!("{}-{}", digest.as_str(), compatibility(&engine));
             cache.directory.join(format!("{name}.cwasm"))
         };

@@ -1,7 +1,5 @@
 //! Why the runtime does not start, or a component is not deployed.
 
-use std::path::PathBuf;
-
 use super::{CompileError, HTTP, INVOKE, MAX_COMPONENT, PagemapUnsafe};
 
 /// Why the runtime does not start.
@@ -28,32 +26,33 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-/// Why a function cannot be deployed. The text says what is wrong with which
-/// component; [`Self::remedy`] what to do.
+/// What is wrong with a component. The text says what; [`Self::remedy`] what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("component {}: {kind}", path.display())]
-pub struct LoadError {
-    /// The component.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub kind: LoadErrorKind,
-}
-
-/// What is wrong with a component.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadErrorKind {
-    /// The file is not there or not readable.
-    #[error("{0}")]
+pub enum ComponentError {
+    /// There is no such file.
+    #[error("no such file")]
+    Missing,
+    /// It is a folder, a pipe, or another thing that has no fixed content.
+    #[error("not a file")]
+    NoFile,
+    /// The file is not readable.
+    #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
     /// It is larger than a component may be.
     #[error("its {0} bytes are more than the {MAX_COMPONENT} that a component may have")]
     TooLarge(u64),
     /// It is a core module.
-    #[error("this is a core module, not a component")]
+    #[error("a core WebAssembly module, no component")]
     CoreModule,
+    /// It ends before it should.
+    #[error("cut short after {0} bytes")]
+    CutShort(usize),
     /// It is no WebAssembly at all.
-    #[error("this is not WebAssembly: it begins with {0}")]
+    #[error("no WebAssembly component: it begins with \"{0}\"")]
     NotWasm(String),
+    /// Its sections are not those of a component.
+    #[error("no WebAssembly component that can be read: {0}")]
+    Malformed(String),
     /// It cannot be compiled.
     #[error("{0}")]
     Compile(CompileError),
@@ -77,32 +76,26 @@ pub enum LoadErrorKind {
     Instantiate(String),
 }
 
-impl LoadError {
+impl ComponentError {
     /// What to do.
     #[must_use]
     pub fn remedy(&self) -> String {
-        match &self.kind {
-            LoadErrorKind::Unreadable(_) => "build it, or correct `component`".into(),
-            LoadErrorKind::TooLarge(_) => {
-                "make it smaller: strip debug information and unused code".into()
-            }
-            LoadErrorKind::CoreModule => {
-                "build it for the target wasm32-wasip2, or wrap it with `wasm-tools component new`"
-                    .into()
-            }
-            LoadErrorKind::NotWasm(_) => "name the `.wasm` file that the build makes".into(),
-            LoadErrorKind::Compile(_) => "see that the file is whole, and build it again".into(),
-            LoadErrorKind::Import(_) => {
+        let build = "build it with `cargo build --target wasm32-wasip2`, or give its package as \
+                     `source`";
+        match self {
+            Self::Missing | Self::NoFile => format!("correct the path, or {build}"),
+            Self::Unreadable(_) => "make it readable".into(),
+            Self::TooLarge(_) => "make it smaller: strip debug information and unused code".into(),
+            Self::CoreModule => format!("{build}, or wrap it with `wasm-tools component new`"),
+            Self::CutShort(_) | Self::NotWasm(_) | Self::Malformed(_) => build.into(),
+            Self::Compile(_) => "see that the file is whole, and build it again".into(),
+            Self::Import(_) => {
                 "remove what needs it; the author's guide lists what a function may import".into()
             }
-            LoadErrorKind::NotCalled(_) => {
-                "do what it does in the handler, and remove the export".into()
-            }
-            LoadErrorKind::Link(_) | LoadErrorKind::WrongType(..) => {
-                "build it against the current wit/".into()
-            }
-            LoadErrorKind::NoHandler(_) => format!("export `{}` or `{}`", HTTP[0], INVOKE[0]),
-            LoadErrorKind::Instantiate(_) => "see what its start functions do".into(),
+            Self::NotCalled(_) => "do what it does in the handler, and remove the export".into(),
+            Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
+            Self::NoHandler(_) => format!("export `{}` or `{}`", HTTP[0], INVOKE[0]),
+            Self::Instantiate(_) => "see what its start functions do".into(),
         }
     }
 }

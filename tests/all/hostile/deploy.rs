@@ -109,7 +109,7 @@ fn a_component_with_a_table_larger_than_its_memory_is_refused() {
 }
 
 #[test]
-fn a_core_module_a_truncated_file_and_one_without_handler_are_refused_at_once() {
+fn all_that_is_wrong_with_all_components_is_said_at_once() {
     let whole = std::fs::read(guest("hostile")).expect("it was built");
     let module = wat_module();
     let failure = Host::builder()
@@ -118,17 +118,29 @@ fn a_core_module_a_truncated_file_and_one_without_handler_are_refused_at_once() 
         .manifest("[function.half]\ncomponent = \"half.wasm\"")
         .manifest("[function.none]\ncomponent = \"none.wasm\"")
         .manifest("[function.module]\ncomponent = \"module.wasm\"")
+        .manifest("[function.keyed]\ncomponent = \"none.wasm\"\nmemroy = \"1MiB\"")
+        .function("silent", &wat_component("(component)"), "")
+        .function("greedy", &importing("acme:private/door"), "")
         .start_expecting_failure();
     assert_eq!(failure.code, 64, "{failure:?}");
-    says(&failure, &["no such file", "core WebAssembly module"]);
-
-    let failure = Host::builder()
-        .file("half.wasm", &whole[..whole.len() / 2])
-        .manifest("[function.half]\ncomponent = \"half.wasm\"")
-        .function("silent", &wat_component("(component)"), "")
-        .start_expecting_failure();
-    says(&failure, &["half.wasm", "see that the file is whole"]);
-    says(&failure, &["exports no handler", "dunlin:event/http@0.1.0"]);
+    // All of it in one go, each with its key.
+    for (function, what) in [
+        ("half", "cut short"),
+        ("none", "no such file"),
+        ("module", "core WebAssembly module"),
+        ("keyed", "no such file"),
+        ("silent", "exports no handler"),
+        ("silent", "dunlin:event/http@0.1.0"),
+        ("greedy", "`acme:private/door`, which nothing provides"),
+    ] {
+        let key = format!("function.{function}.component: ");
+        let says = |line: &str| line.contains(&key) && line.contains(what);
+        assert!(failure.stderr.lines().any(says), "{key}{what}: {failure:?}");
+    }
+    says(
+        &failure,
+        &["function.keyed.memroy: ", "did you mean `memory`?"],
+    );
 }
 
 /// The header of a core module is a whole core module.

@@ -1,0 +1,146 @@
+//! What a component says of itself, without the engine: so that everything that is
+//! wrong with all components of a manifest can be told at once, before any is compiled.
+
+use std::path::Path;
+
+use wasmparser::{Parser, Payload};
+
+use super::{CONTRACT, ComponentError, HTTP, INVOKE, MAX_COMPONENT, NOT_CALLED};
+use crate::capability;
+
+/// Reads a component and checks its form, its imports and its exports. That their types
+/// fit, and what is in its functions, is for the engine to say.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn inspect(file: &Path) -> Result<Vec<u8>, Vec<ComponentError>> {
+    let bytes = read(file).map_err(|error| vec![error])?;
+    let names = Names::of(&bytes).map_err(|error| vec![error])?;
+    let problems = names.problems();
+    if problems.is_empty() {
+        Ok(bytes)
+    } else {
+        Err(problems)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => ComponentError::Missing,
+        _ => ComponentError::Unreadable(error),
+    };
+    let metadata = std::fs::metadata(file).map_err(unreadable)?;
+    // A pipe would block the open.
+    if !metadata.is_file() {
+        return Err(ComponentError::NoFile);
+    }
+    if metadata.len() > MAX_COMPONENT {
+        return Err(ComponentError::TooLarge(metadata.len()));
+    }
+    std::fs::read(file).map_err(unreadable)
+}
+
+/// What a component imports and exports, as `package/interface@version`.
+#[derive(Default)]
+struct Names {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Names {
+    fn of(bytes: &[u8]) -> Result<Self, ComponentError> {
+        const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+        const MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
+        let head = &bytes[..bytes.len().min(8)];
+        if head == MODULE {
+            return Err(ComponentError::CoreModule);
+        }
+        if head.len() < 8 && COMPONENT.starts_with(head) {
+            return Err(ComponentError::CutShort(bytes.len()));
+        }
+        if head != COMPONENT {
+            return Err(ComponentError::NotWasm(head.escape_ascii().to_string()));
+        }
+        let mut names = Self::default();
+        names.read(bytes).map_err(|error| {
+            // A section that is said to go on behind the end.
+            if error.offset() >= bytes.len() || error.message().starts_with("unexpected end") {
+                ComponentError::CutShort(bytes.len())
+            } else {
+                ComponentError::Malformed(error.to_string())
+            }
+        })?;
+        Ok(names)
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> wasmparser::Result<()> {
+        // Modules and components within have imports and exports of their own.
+        let mut depth = 0_u32;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload? {
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        self.imports.push(import?.name.name.to_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        self.exports.push(export?.name.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<ComponentError> {
+        let mut problems = Vec::new();
+        let missing: Vec<String> = self
+            .imports
+            .iter()
+            .filter(|name| !is_provided(name))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        if !missing.is_empty() {
+            problems.push(ComponentError::Import(missing));
+        }
+        let exports = |name: &str| self.exports.iter().any(|export| export == name);
+        if !HTTP.iter().chain(&INVOKE).any(|name| exports(name)) {
+            let all: Vec<String> = self
+                .exports
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect();
+            let all = if all.is_empty() {
+                "nothing".into()
+            } else {
+                all.join(", ")
+            };
+            problems.push(ComponentError::NoHandler(all));
+        }
+        // Better refused than deployed without what it counts on.
+        let not_called: Vec<String> = NOT_CALLED
+            .iter()
+            .filter(|name| exports(name))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        if !not_called.is_empty() {
+            problems.push(ComponentError::NotCalled(not_called));
+        }
+        problems
+    }
+}
+
+fn is_provided(import: &str) -> bool {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    // The contract's versions are counted apart from WASI's 0.2.x.
+    let version_fits = if interface.starts_with(CONTRACT) {
+        version == "0.1.0"
+    } else {
+        version.starts_with("0.2.")
+    };
+    version_fits && capability::PROVIDED.contains(&interface)
+}

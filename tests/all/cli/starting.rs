@@ -1,0 +1,98 @@
+//! Signals to a host that compiles and does not serve yet.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use dunlin_tests::{PATIENCE, dunlin, eventually, guest, within};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A host whose compiler has been stopped in the middle of its work, so that it would
+/// never end by itself.
+struct Compiling {
+    host: Child,
+    compiler: Pid,
+    _folder: tempfile::TempDir,
+}
+
+fn pid(raw: u32) -> Pid {
+    Pid::from_raw(raw.try_into().unwrap()).unwrap()
+}
+
+/// The compiler of that host, if it runs.
+fn compiler_of(host: u32) -> Option<Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{host}/task")).ok()?;
+    threads.flatten().find_map(|thread| {
+        let children = std::fs::read_to_string(thread.path().join("children")).ok()?;
+        let child: u32 = children.split_whitespace().next()?.parse().ok()?;
+        let command = std::fs::read(format!("/proc/{child}/cmdline")).ok()?;
+        let compiles = command
+            .split(|byte| *byte == 0)
+            .any(|arg| arg == b"compile-component");
+        compiles.then(|| pid(child))
+    })
+}
+
+fn is_gone(process: Pid) -> Option<()> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    // One that nobody has waited for is a zombie.
+    match stat {
+        Ok(stat) => stat.contains(") Z ").then_some(()),
+        Err(_) => Some(()),
+    }
+}
+
+fn compiling() -> Compiling {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = format!("[function.probe]\ncomponent = {:?}\n", guest("probe"));
+    let write = |name: &Path, text: &str| std::fs::write(name, text).unwrap();
+    write(&folder.path().join("dunlin.toml"), &manifest);
+    let host = Command::new(dunlin())
+        .args(["up", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let compiler = eventually("the compiler", || compiler_of(host.id()));
+    kill_process(compiler, Signal::STOP).unwrap();
+    Compiling {
+        host,
+        compiler,
+        _folder: folder,
+    }
+}
+
+impl Compiling {
+    fn signalled(mut self, signal: Signal) -> (ExitStatus, Pid) {
+        kill_process(pid(self.host.id()), signal).unwrap();
+        let status = within(PATIENCE, "the host's end", || self.host.try_wait().unwrap());
+        (status, self.compiler)
+    }
+}
+
+impl Drop for Compiling {
+    fn drop(&mut self) {
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+        let _ = kill_process(self.compiler, Signal::KILL);
+    }
+}
+
+#[test]
+fn a_signal_ends_a_host_that_compiles_and_its_compiler() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (status, compiler) = compiling().signalled(signal);
+        assert_eq!(status.code(), Some(0), "{status}");
+        within(Duration::from_secs(1), "the compiler's end", || {
+            is_gone(compiler)
+        });
+    }
+}
+
+#[test]
+fn a_host_that_is_killed_leaves_no_compiler_behind() {
+    let (_, compiler) = compiling().signalled(Signal::KILL);
+    eventually("the compiler's end", || is_gone(compiler));
+}
