@@ -15,10 +15,14 @@ pub use catalogue::{Catalogue, Function};
 
 use crate::function::FunctionName;
 use crate::invocation::{Answer, Call, Event, Failure, OutcomeKind, Usage};
-use crate::runtime::{Unavailable, Version, elsewhere, timed_out};
+use crate::runtime::{Unavailable, Version, charged, elsewhere, timed_out};
 use crate::telemetry::{FunctionMetrics, Record, Telemetry};
 
 pub use crate::telemetry::Ended;
+
+/// To read a payload up to this size takes about as long as to measure how long it
+/// took: a microsecond or two.
+const SHORT_PAYLOAD: usize = 1 << 10;
 
 /// Takes events to instances.
 pub struct Dispatcher {
@@ -89,15 +93,17 @@ impl Dispatcher {
     /// records the outcome. `interpret` makes of the handler's answer what the
     /// trigger needs; an answer that it cannot use fails the invocation.
     ///
+    /// `interpret` runs on the core of the instance, and its function is charged for it.
+    ///
     /// Dropping the future cancels the invocation and drops its instance.
     ///
     /// Answers every outcome but `ok` as a failure.
-    pub async fn invoke<T>(
+    pub async fn invoke<T: Send + 'static>(
         &self,
         function: &Function,
         event: Event,
         call: Call,
-        interpret: impl FnOnce(Answer) -> Result<T, Failure>,
+        interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
     ) -> Ended<T> {
         let version = &function.version;
         let common = &version.common;
@@ -126,13 +132,17 @@ impl Dispatcher {
         let deadline = Instant::now() + common.spec.limits.timeout;
         let share = &common.share;
         let result = match elsewhere(share) {
-            None => serve(version, event, call, deadline, permit, &mut record.usage).await,
+            None => {
+                let usage = &mut record.usage;
+                serve(version, event, call, deadline, permit, usage, interpret).await
+            }
             Some(core) => {
                 let version = Arc::clone(version);
                 let task = core.run(async move {
                     let mut spent = Spent::new(&version.common.metrics);
                     let usage = &mut spent.usage;
-                    let result = serve(&version, event, call, deadline, permit, usage).await;
+                    let result =
+                        serve(&version, event, call, deadline, permit, usage, interpret).await;
                     (result, spent.take())
                 });
                 match task.await {
@@ -149,23 +159,25 @@ impl Dispatcher {
                 }
             }
         };
-        match result.and_then(interpret) {
+        match result {
             Ok(answer) => record.ok(answer),
             Err(failure) => record.failed(failure),
         }
     }
 }
 
-/// Leases an instance and runs the handler, on this core. The permit goes before
-/// the answer is known: who reads that nothing runs any more may count on it.
-async fn serve(
+/// Leases an instance, runs the handler and interprets its answer, on this core. The
+/// permit goes before the answer is known: who reads that nothing runs any more may
+/// count on it.
+async fn serve<T>(
     version: &Arc<Version>,
     event: Event,
     call: Call,
     deadline: Instant,
     permit: OwnedSemaphorePermit,
     usage: &mut Usage,
-) -> Result<Answer, Failure> {
+    interpret: impl FnOnce(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let _permit = permit;
     // However this ends, another instance takes the place of the leased one.
     let _refill = Refill(version);
@@ -180,7 +192,14 @@ async fn serve(
     };
     let (result, sound) = lease.instance().call(&event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
-    result
+    let answer = result?;
+    if matches!(&answer, Answer::Payload(payload) if payload.len() > SHORT_PAYLOAD) {
+        let (interpreted, took) = charged(&version.common.share, || interpret(answer));
+        usage.cpu += took;
+        interpreted
+    } else {
+        interpret(answer)
+    }
 }
 
 /// What an invocation took on another core. If it is broken off there, its function

@@ -34,6 +34,7 @@ pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
 pub use state::{Common, State};
 pub use turns::Share;
+pub(crate) use turns::slice as charged;
 pub use version::{Lease, Version};
 
 use crate::capability;

@@ -159,7 +159,7 @@ impl Lambda {
         let running = self.running.token();
         self.cores.spawn(move |load| async move {
             let _held = (load, running);
-            let interpret = |answer| match answer {
+            let interpret = move |answer| match answer {
                 Answer::Payload(payload) => {
                     let held = budget.hold(json(payload)?.into());
                     held.ok_or_else(Failure::no_memory)

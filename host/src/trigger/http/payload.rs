@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,10 +13,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, COOKIE, HOST, SET_COOKIE, USER_AGENT};
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use crate::invocation::{Answer, Failure, HttpAnswer, OutcomeKind, RequestId, RouteMatch};
+
+/// As many header lines as [`http::HeaderMap`] can hold.
+const MAX_HEADERS: usize = 1 << 15;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -239,8 +244,151 @@ fn invalid(message: String) -> Failure {
     )
 }
 
+/// The parts of a response, each as it is written: only what is used is read. The last
+/// of several with the same name counts, as everywhere in JSON.
+#[derive(Default)]
+struct Response<'a> {
+    status: Option<&'a str>,
+    headers: Option<&'a str>,
+    multi_value_headers: Option<&'a str>,
+    cookies: Option<&'a str>,
+    body: Option<&'a str>,
+    is_base64: bool,
+}
+
+impl<'de> Deserialize<'de> for Response<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Response<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut response = Response::default();
+                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                    let value = map.next_value::<&RawValue>()?.get();
+                    match &*key {
+                        "statusCode" => response.status = Some(value),
+                        "headers" => response.headers = Some(value),
+                        "multiValueHeaders" => response.multi_value_headers = Some(value),
+                        "cookies" => response.cookies = Some(value),
+                        "body" => response.body = Some(value),
+                        "isBase64Encoded" => response.is_base64 = value == "true",
+                        _ => {}
+                    }
+                }
+                Ok(response)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The entries of an object, or none of anything else.
+#[derive(Default)]
+struct Entries<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    if entries.len() == MAX_HEADERS {
+                        return Err(too_many());
+                    }
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The elements of a list.
+#[derive(Default)]
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = list.next_element()? {
+                    if elements.len() == MAX_HEADERS {
+                        return Err(too_many());
+                    }
+                    elements.push(element);
+                }
+                Ok(Elements(elements))
+            }
+        }
+
+        deserializer.deserialize_seq(List)
+    }
+}
+
+fn too_many<E: serde::de::Error>() -> E {
+    E::custom(format_args!("there are more than {MAX_HEADERS}"))
+}
+
+/// Reads a part of a response that begins like this; anything else is as if it were
+/// not there.
+fn part<'a, T: Deserialize<'a> + Default>(
+    json: Option<&'a str>,
+    begin: char,
+) -> Result<T, Failure> {
+    match json.filter(|json| json.starts_with(begin)) {
+        Some(json) => serde_json::from_str(json)
+            .map_err(|error| invalid(format!("its headers cannot be read: {error}"))),
+        None => Ok(T::default()),
+    }
+}
+
+/// A string without its quotes, anything else as it is written.
+fn text(json: &str) -> Result<Cow<'_, str>, Failure> {
+    if json.starts_with('"') {
+        let text = serde_json::from_str(json);
+        text.map(Cow::Owned).map_err(|error| not_json(&error))
+    } else {
+        Ok(Cow::Borrowed(json))
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    invalid(format!(
+        "the answer is not JSON, as an answer to HTTP must be: {error}"
+    ))
+}
+
 /// What the answer means as a response. An object with a status is taken apart;
 /// anything else is the body, as JSON.
+///
+/// What it takes meanwhile is bounded by the size of the answer: values that nobody
+/// asks for are passed over.
 pub(super) fn interpret(answer: Answer) -> Result<HttpAnswer, Failure> {
     let payload = match answer {
         Answer::Http(answer) => return Ok(answer),
@@ -248,94 +396,65 @@ pub(super) fn interpret(answer: Answer) -> Result<HttpAnswer, Failure> {
         Answer::Payload(payload) if payload.is_empty() => b"null".to_vec(),
         Answer::Payload(payload) => payload,
     };
-    let value: Value = serde_json::from_slice(&payload).map_err(|error| {
-        invalid(format!(
-            "the answer is not JSON, as an answer to HTTP must be: {error}"
-        ))
-    })?;
-    // What is no response is the body: a string without its quotes, anything
-    // else byte for byte.
-    let json = |value: &Value| {
-        let body = match value {
-            Value::String(text) => text.clone().into_bytes(),
-            _ => payload.clone(),
+    let json = std::str::from_utf8(&payload)
+        .map_err(|error| invalid(format!("the answer is not JSON: it is not UTF-8: {error}")))?
+        .trim_ascii();
+    let response = if json.starts_with('{') {
+        serde_json::from_str::<Response<'_>>(json).map_err(|error| not_json(&error))?
+    } else {
+        serde_json::from_str::<IgnoredAny>(json).map_err(|error| not_json(&error))?;
+        Response::default()
+    };
+    let Some(status) = response.status else {
+        // What is no response is the body: a string without its quotes, anything
+        // else byte for byte.
+        let body = match json.starts_with('"') {
+            true => text(json)?.into_owned().into_bytes(),
+            false => payload,
         };
-        HttpAnswer::check(
-            200,
-            [("content-type", "application/json")].into_iter(),
-            body,
-        )
-        .map_err(invalid)
+        let headers = [("content-type", "application/json")].into_iter();
+        return HttpAnswer::check(200, headers, body).map_err(invalid);
     };
-    let Value::Object(object) = &value else {
-        return json(&value);
-    };
-    let status = match object.get("statusCode") {
-        None => return json(&value),
-        Some(Value::Number(number)) => number.as_u64(),
-        Some(Value::String(text)) => text.parse().ok(),
-        Some(_) => None,
-    };
-    let status = status
-        .and_then(|status| u16::try_from(status).ok())
-        .ok_or_else(|| {
-            invalid(format!(
-                "`statusCode` is {}, not a number",
-                object["statusCode"]
-            ))
-        })?;
+    let status = text(status)?
+        .parse()
+        .map_err(|_| invalid(format!("`statusCode` is {status}, not a number")))?;
 
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (name, value) in object
-        .get("headers")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        headers.push((name.clone(), text(value)));
+    let mut headers: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
+    let Entries(single) = part(response.headers, '{')?;
+    for (name, value) in single {
+        headers.push((name, text(value.get())?));
     }
-    for (name, values) in object
-        .get("multiValueHeaders")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        headers.extend(
-            values
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|value| (name.clone(), text(value))),
-        );
+    let Entries(several) = part(response.multi_value_headers, '{')?;
+    for (name, values) in several {
+        let Elements(values) = part(Some(values.get()), '[')?;
+        for value in values {
+            if headers.len() >= MAX_HEADERS {
+                return Err(invalid("it has too many headers".to_owned()));
+            }
+            headers.push((name.clone(), text(value.get())?));
+        }
     }
-    for cookie in object
-        .get("cookies")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        headers.push((SET_COOKIE.as_str().to_owned(), text(cookie)));
+    let Elements(cookies) = part(response.cookies, '[')?;
+    for cookie in cookies {
+        headers.push((SET_COOKIE.as_str().into(), text(cookie.get())?));
     }
     if !headers
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
     {
-        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        headers.push(("content-type".into(), "application/json".into()));
     }
-    let body = match object.get("body") {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::String(text)) if object.get("isBase64Encoded") == Some(&Value::Bool(true)) => {
-            STANDARD
-                .decode(text)
-                .map_err(|error| invalid(format!("`body` is not base64: {error}")))?
-        }
-        Some(body) => text(body).into_bytes(),
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let body = match response.body {
+        None | Some("null") => Vec::new(),
+        Some(body) if body.starts_with('"') && response.is_base64 => STANDARD
+            .decode(&*text(body)?)
+            .map_err(|error| invalid(format!("`body` is not base64: {error}")))?,
+        Some(body) => text(body)?.into_owned().into_bytes(),
     };
-    HttpAnswer::check(status, headers.into_iter(), body).map_err(invalid)
+    HttpAnswer::check(status, headers, body).map_err(invalid)
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// For a connection on which nothing happens.
     pub idle_timeout: Duration,
+    /// Bytes per second that a client must read of an answer at least, measured over
+    /// the idle timeout.
+    pub min_rate: u64,
     /// Connections at once; more wait to be accepted.
     pub max_connections: usize,
     /// The size of a request's head.
@@ -232,13 +235,14 @@ impl HttpTrigger {
         };
         call.route = Some(RouteMatch { ..matched });
 
-        let interpret = |answer| {
+        let budget = Arc::clone(&self.budget);
+        let interpret = move |answer| {
             let mut answer = match answer {
                 Answer::Http(answer) => answer,
                 payload @ Answer::Payload(_) => payload::interpret(payload)?,
             };
             // Until it is written: its client may take its time.
-            let held = self.budget.hold(answer.body);
+            let held = budget.hold(answer.body);
             answer.body = held.ok_or_else(Failure::no_memory)?;
             Ok(answer)
         };

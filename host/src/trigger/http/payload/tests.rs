@@ -1,7 +1,7 @@
 //! Field by field against AWS's payload format 2.0 (function URL, HTTP API).
 
 use http::{Method, Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -393,6 +393,42 @@ fn without_a_status_the_json_is_the_body_as_it_is() {
             "{json}"
         );
         assert_eq!(answer.body, json, "as the function wrote it");
+    }
+}
+
+#[test]
+fn what_nobody_asks_for_is_passed_over() {
+    // As a tree this would take gigabytes.
+    let values = "[0,".repeat(10_000) + "0" + &"]".repeat(10_000);
+    let answer = answered(&format!(
+        r#"{{"statusCode":202,"other":{values},"statusCode":201,"body":{values}}}"#
+    ));
+    assert_eq!(answer.status, StatusCode::CREATED, "the last one counts");
+    assert_eq!(answer.body, values, "as the function wrote it");
+}
+
+#[test]
+fn parts_of_another_type_are_as_if_they_were_not_there() {
+    let answer =
+        answered(r#"{"statusCode":200,"headers":[1],"multiValueHeaders":"x","cookies":{}}"#);
+    assert_eq!(values(&answer, "content-type"), ["application/json"]);
+    assert_eq!(answer.headers.len(), 1);
+}
+
+#[test]
+fn more_headers_than_can_be_held_are_refused() {
+    let many = "\"v\",".repeat(MAX_HEADERS) + "\"v\"";
+    for payload in [
+        format!(r#"{{"statusCode":200,"multiValueHeaders":{{"a":["v"],"b":[{many}]}}}}"#),
+        format!(
+            r#"{{"statusCode":200,"multiValueHeaders":{{"a":["v","v"],"b":[{}]}}}}"#,
+            &many[4..]
+        ),
+        format!(r#"{{"statusCode":200,"cookies":[{many}]}}"#),
+    ] {
+        let failure = refused(&payload);
+        assert_eq!(failure.kind, OutcomeKind::FunctionError);
+        assert!(failure.message.len() < 200, "{}", failure.message);
     }
 }
 
