@@ -202,6 +202,7 @@ impl App {
             header_timeout: host.http.header_timeout,
             body_timeout: host.http.body_timeout,
             idle_timeout: host.http.idle_timeout,
+            min_rate: host.http.min_rate.0,
             max_connections: host.http.max_connections as usize,
             max_header_bytes: host.http.max_header_bytes.as_usize(),
             max_headers: host.http.max_headers as usize,

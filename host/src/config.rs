@@ -58,6 +58,9 @@ pub const DEFAULT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// nginx's `keepalive_timeout`, and more than the 60 s after which load balancers close.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Less than the slowest mobile network of today (EDGE, some 100 kbit/s), and enough
+/// that a few thousand clients which read on purpose slowly need a line of their own.
+pub const DEFAULT_MIN_RATE: ByteSize = ByteSize::kib(8);
 /// More than a box is asked to hold; a flood ends in refusals, not out of memory.
 pub const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
 /// Twice what nginx takes (`large_client_header_buffers`).
@@ -117,6 +120,9 @@ pub struct HttpConfig {
     pub body_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
+    /// What a client must read of its answer per second at least, measured over the
+    /// idle timeout. 0 to 1 MiB; with 0 it must read something.
+    pub min_rate: ByteSize,
     /// Connections at once.
     pub max_connections: u32,
     /// All header lines of a request together.
@@ -212,6 +218,7 @@ impl Default for HttpConfig {
             header_timeout: DEFAULT_HEADER_TIMEOUT,
             body_timeout: DEFAULT_BODY_TIMEOUT,
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            min_rate: DEFAULT_MIN_RATE,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             max_header_bytes: DEFAULT_MAX_HEADER_BYTES,
             max_headers: DEFAULT_MAX_HEADERS,

@@ -26,6 +26,7 @@ const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mi
 /// 0 would mean "at once" to some and "never" to others.
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(15);
 /// Linux gives a process about so many file descriptors at most (`fs.nr_open`).
+const MIN_RATE_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(1);
 const CONNECTIONS_RANGE: RangeInclusive<u32> = 1..=1_000_000;
 /// hyper reads into 8 KiB at least; above 1 MiB nothing but an attack arrives.
 const HEADER_BYTES_RANGE: RangeInclusive<ByteSize> = ByteSize::kib(8)..=ByteSize::mib(1);
@@ -82,6 +83,7 @@ fn http(section: &Section<'_>, listen: SocketAddr, default: HttpConfig) -> HttpC
         header_timeout: timeout("header-timeout", default.header_timeout),
         body_timeout: timeout("body-timeout", default.body_timeout),
         idle_timeout: timeout("idle-timeout", default.idle_timeout),
+        min_rate: section.size("min-rate", default.min_rate, MIN_RATE_RANGE),
         max_connections: section.number(
             "max-connections",
             default.max_connections,

@@ -110,6 +110,7 @@ fn every_key_of_the_host_counts() {
         header-timeout = "1s"
         body-timeout = "2s"
         idle-timeout = "3s"
+        min-rate = "16KiB"
         max-connections = 4
         max-header-bytes = "8KiB"
         max-headers = 5
@@ -124,6 +125,7 @@ fn every_key_of_the_host_counts() {
             header_timeout: Duration::from_secs(1),
             body_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(3),
+            min_rate: ByteSize::kib(16),
             max_connections: 4,
             max_header_bytes: ByteSize::kib(8),
             max_headers: 5,
@@ -295,6 +297,11 @@ fn both_ends_of_each_range_are_allowed_and_nothing_beyond() {
             "idle-timeout",
             &["\"1ms\"", "\"15m\""],
             &["\"999us\"", "\"901s\""],
+        ),
+        (
+            "min-rate",
+            &["\"0B\"", "\"1MiB\""],
+            &["\"1048577B\"", "\"2MiB\""],
         ),
         ("max-connections", &["1", "1_000_000"], &["0", "1_000_001"]),
         (

@@ -1,6 +1,6 @@
 //! Clients that are too slow, and clients that say nothing.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use dunlin_tests::Host;
@@ -158,4 +158,75 @@ fn slow_clients_do_not_keep_a_good_one_from_its_answer() {
     drop(slow);
     host.wait_for_metric("dunlin_http_connections", &[], |open| open == 1.0);
     assert_eq!(host.metric("dunlin_invocations_total", &[]), Some(100.0));
+}
+
+/// A function whose answers are larger than what the sockets' buffers hold.
+fn large(min_rate: &str) -> String {
+    QUICK
+        .replace("[host]", &format!("[host]\nmin-rate = {min_rate:?}"))
+        .replace("timeout = \"20s\"", "response-limit = \"32MiB\"")
+}
+
+const LARGE: usize = 16_000_000;
+
+/// Asks for it on a socket that takes little at a time.
+fn ask_for_much(host: &Host) -> Wire {
+    let mut wire = Wire::connect(host.http.address());
+    let socket = socket2::SockRef::from(&wire.stream);
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    wire.send(format!(
+        "GET /probe?size={LARGE} HTTP/1.1\r\nhost: a\r\n\r\n"
+    ));
+    wire
+}
+
+/// Reads so much every 20 milliseconds, to the end of the answer or the connection.
+fn read_slowly(wire: &mut Wire, piece: usize) -> usize {
+    let mut buffer = vec![0; piece];
+    let mut length = 0;
+    while length < LARGE {
+        match wire.stream.read(&mut buffer) {
+            Ok(read) if read > 0 => length += read,
+            _ => break,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    length
+}
+
+fn memory_is_free(host: &Host) {
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used < 4e6);
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_closed_and_holds_no_memory() {
+    let host = up(&large("0B"));
+    let wire = ask_for_much(&host);
+    timed_out(&host, "answer");
+    memory_is_free(&host);
+    drop(wire);
+}
+
+#[test]
+fn a_client_that_reads_too_slowly_is_closed_and_holds_no_memory() {
+    let host = up(&large("1MiB"));
+    let mut wire = ask_for_much(&host);
+    // A quarter of what it must read.
+    let length = read_slowly(&mut wire, 5 << 10);
+    assert!(length < LARGE, "it had all of it");
+    timed_out(&host, "answer");
+    memory_is_free(&host);
+}
+
+#[test]
+fn a_client_that_takes_its_time_within_the_rate_gets_all_of_its_answer() {
+    let host = up(&large("64KiB"));
+    let mut wire = ask_for_much(&host);
+    // Longer than the idle timeout, and many times the rate.
+    let length = read_slowly(&mut wire, 256 << 10);
+    assert!(length >= LARGE, "{length}");
+    assert_eq!(
+        host.metric("dunlin_http_timeouts_total", &[("timeout", "answer")]),
+        None
+    );
 }

@@ -13,10 +13,6 @@ use tokio_util::sync::CancellationToken;
 /// How often a half-closed connection is looked at for a reset.
 pub(super) const HALF_CLOSED_LOOK: Duration = Duration::from_millis(50);
 
-/// A write of HTTP/2 up to this size says nothing of an answer: a ping, or what
-/// acknowledges one, has 17 bytes (RFC 9113 section 6.7), and few go together.
-const MAX_CONTROL_BYTES: usize = 64;
-
 /// Nothing is under way.
 const IDLE: u8 = 0;
 /// The head of a request has begun to arrive.
@@ -45,6 +41,10 @@ pub(super) struct Activity {
     writing: AtomicBool,
     /// Answers of HTTP/2 whose bodies wait for the client's flow control.
     unsent: Arc<AtomicU32>,
+    /// Since when the bytes below are counted, as `since`.
+    counted_since: AtomicU64,
+    /// What the client took while answers were on their way.
+    taken: AtomicU64,
     /// The request under way has arrived whole.
     whole: AtomicBool,
     /// The client speaks HTTP/1.0.
@@ -71,6 +71,20 @@ impl Drop for Unsent {
     }
 }
 
+/// `counted_since` of a count that begins when the timer next looks.
+const FROM_NEXT_LOOK: u64 = u64::MAX;
+
+/// What the timer goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// For the head of a request.
+    pub(super) header_timeout: Duration,
+    /// Between two requests, and the time in which a client's reading is measured.
+    pub(super) idle_timeout: Duration,
+    /// Bytes per second that a client must read of each answer at least.
+    pub(super) min_rate: u64,
+}
+
 /// What the timer should do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -80,6 +94,8 @@ pub(super) enum Verdict {
     HeaderTimeout,
     /// Nothing came for too long.
     IdleTimeout,
+    /// The client reads its answer too slowly.
+    AnswerTimeout,
 }
 
 impl Activity {
@@ -96,14 +112,20 @@ impl Activity {
             half_closed_now: AtomicBool::new(false),
             writing: AtomicBool::new(false),
             unsent: Arc::default(),
+            counted_since: AtomicU64::new(FROM_NEXT_LOOK),
+            taken: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             no_interim: AtomicBool::new(false),
         }
     }
 
+    /// Milliseconds since `origin`.
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn enter(&self, phase: u8) {
-        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since.store(now, Ordering::Relaxed);
+        self.since.store(self.now(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
@@ -168,21 +190,31 @@ impl Activity {
         self.phase.load(Ordering::Relaxed) == BUSY
     }
 
-    /// Bytes of an answer were taken by the socket: a client that reads is not
-    /// idle.
+    /// The socket took bytes.
     pub(super) fn wrote(&self, bytes: usize) {
-        self.writing.store(true, Ordering::Relaxed);
-        // In HTTP/2 it may be our own ping, for a client that reads nothing.
-        let answers = self.bytes_begin_head
-            || (bytes > MAX_CONTROL_BYTES && self.unsent.load(Ordering::Relaxed) > 0);
-        if answers && self.phase.load(Ordering::Relaxed) == IDLE {
-            self.enter(IDLE);
+        if !self.answering() {
+            self.count_anew();
         }
+        self.writing.store(true, Ordering::Relaxed);
+        let taken = self.taken.load(Ordering::Relaxed) + bytes as u64;
+        self.taken.store(taken, Ordering::Relaxed);
+    }
+
+    fn count_anew(&self) {
+        self.counted_since.store(FROM_NEXT_LOOK, Ordering::Relaxed);
+        self.taken.store(0, Ordering::Relaxed);
     }
 
     /// All that was to be written is.
     pub(super) fn flushed(&self) {
+        if !self.writing() {
+            return;
+        }
         self.writing.store(false, Ordering::Relaxed);
+        // A client that reads is not idle.
+        if self.phase.load(Ordering::Relaxed) == IDLE {
+            self.enter(IDLE);
+        }
     }
 
     /// Whether an answer is half written.
@@ -196,6 +228,9 @@ impl Activity {
         if self.bytes_begin_head || body.is_empty() {
             return body;
         }
+        if !self.answering() {
+            self.count_anew();
+        }
         self.unsent.fetch_add(1, Ordering::Relaxed);
         Bytes::from_owner(Unsent {
             body,
@@ -203,31 +238,63 @@ impl Activity {
         })
     }
 
+    /// Whether an answer is there and not all of it is sent.
+    fn answering(&self) -> bool {
+        self.writing() || self.unsent.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether nothing is under way.
     pub(super) fn idle(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == IDLE
-            && !self.writing()
-            && self.unsent.load(Ordering::Relaxed) == 0
+        self.phase.load(Ordering::Relaxed) == IDLE && !self.answering()
+    }
+
+    /// Whether the client reads its answers fast enough: how long until the next
+    /// look, or nothing if it does not. Answers hold memory until they are sent, so
+    /// it is not enough that something moves now and then.
+    fn reads(&self, rules: Rules) -> Option<Duration> {
+        let now = self.now();
+        let since = self.counted_since.load(Ordering::Relaxed);
+        if since != FROM_NEXT_LOOK {
+            let elapsed = Duration::from_millis(now.saturating_sub(since));
+            if elapsed < rules.idle_timeout {
+                return Some(rules.idle_timeout - elapsed);
+            }
+            let answers = self.unsent.load(Ordering::Relaxed).max(1);
+            let least = rules.min_rate as f64 * elapsed.as_secs_f64() * f64::from(answers);
+            if (self.taken.load(Ordering::Relaxed) as f64) < least.max(1.0) {
+                return None;
+            }
+        }
+        self.counted_since.store(now, Ordering::Relaxed);
+        self.taken.store(0, Ordering::Relaxed);
+        Some(rules.idle_timeout)
     }
 
     /// What the timer should do now.
-    pub(super) fn verdict(&self, header_timeout: Duration, idle_timeout: Duration) -> Verdict {
-        let elapsed = self
-            .origin
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.since.load(Ordering::Relaxed)));
-        let (limit, verdict) = match self.phase.load(Ordering::Relaxed) {
-            HEAD => (header_timeout, Verdict::HeaderTimeout),
-            IDLE => (idle_timeout, Verdict::IdleTimeout),
-            _ if self.half_closed.load(Ordering::Relaxed) => {
+    pub(super) fn verdict(&self, rules: Rules) -> Verdict {
+        let phase = self.phase.load(Ordering::Relaxed);
+        let look = if self.answering() {
+            match self.reads(rules) {
+                None => return Verdict::AnswerTimeout,
+                Some(left) => left.min(rules.header_timeout),
+            }
+        } else {
+            rules.header_timeout.min(rules.idle_timeout)
+        };
+        let (limit, verdict) = match phase {
+            HEAD => (rules.header_timeout, Verdict::HeaderTimeout),
+            IDLE if !self.answering() => (rules.idle_timeout, Verdict::IdleTimeout),
+            BUSY if self.half_closed.load(Ordering::Relaxed) => {
                 return Verdict::Wait(HALF_CLOSED_LOOK);
             }
-            _ => return Verdict::Wait(header_timeout.min(idle_timeout)),
+            _ => return Verdict::Wait(look),
         };
+        let since = self.since.load(Ordering::Relaxed);
+        let elapsed = Duration::from_millis(self.now().saturating_sub(since));
         match limit.checked_sub(elapsed) {
             None | Some(Duration::ZERO) => verdict,
             // An idle connection may begin a head right after this look.
-            Some(left) => Verdict::Wait(left.min(header_timeout)),
+            Some(left) => Verdict::Wait(left.min(look)),
         }
     }
 }
@@ -236,21 +303,64 @@ impl Activity {
 mod tests {
     use super::*;
 
+    const RULES: Rules = Rules {
+        header_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_millis(200),
+        min_rate: 1000,
+    };
+    /// What is to be read in that time.
+    const LEAST: usize = 200;
+
+    /// The timer looks, and again when a count that began then is over.
+    fn judged(activity: &Activity, taken: usize) -> Verdict {
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        activity.wrote(taken);
+        std::thread::sleep(RULES.idle_timeout);
+        activity.verdict(RULES)
+    }
+
     #[test]
-    fn over_http2_an_answer_goes_on_by_its_bytes_and_not_by_pings() {
-        const IDLE_TIMEOUT: Duration = Duration::from_millis(200);
-        let verdict = |activity: &Activity| activity.verdict(IDLE_TIMEOUT, IDLE_TIMEOUT);
+    fn a_client_that_reads_too_slowly_is_cut_off_whatever_the_protocol() {
+        for http1 in [true, false] {
+            let activity = Activity::new(http1);
+            activity.enter(IDLE);
+            let _answer = activity.until_sent(Bytes::from_static(b"answer"));
+            activity.wrote(1);
+            assert!(!activity.idle());
+            // Fast enough, for twice as much as the sleep may be late.
+            assert!(matches!(judged(&activity, 3 * LEAST), Verdict::Wait(_)));
+            // That was counted once; a ping of HTTP/2 now and then is not reading.
+            assert_eq!(judged(&activity, 17), Verdict::AnswerTimeout);
+        }
+    }
+
+    #[test]
+    fn each_of_several_answers_is_to_be_read() {
+        let activity = Activity::new(false);
+        let answers = [(); 100].map(|()| activity.until_sent(Bytes::from_static(b"answer")));
+        assert_eq!(judged(&activity, 3 * LEAST), Verdict::AnswerTimeout);
+        drop(answers);
+    }
+
+    #[test]
+    fn an_answer_that_waits_is_measured_also_while_another_is_made() {
+        let activity = Activity::new(false);
+        activity.begin();
+        let _answer = activity.until_sent(Bytes::from_static(b"answer"));
+        assert_eq!(judged(&activity, 17), Verdict::AnswerTimeout);
+    }
+
+    #[test]
+    fn once_it_is_sent_the_connection_is_idle_from_then_on() {
         let activity = Activity::new(false);
         let answer = activity.until_sent(Bytes::from_static(b"answer"));
-        activity.flushed();
-        assert!(!activity.idle(), "it waits to be sent");
-        std::thread::sleep(IDLE_TIMEOUT * 2);
-        activity.wrote(17);
-        assert_eq!(verdict(&activity), Verdict::IdleTimeout);
-        activity.wrote(1000);
-        assert!(matches!(verdict(&activity), Verdict::Wait(_)));
+        std::thread::sleep(RULES.idle_timeout * 2);
+        activity.wrote(6);
         drop(answer);
         activity.flushed();
         assert!(activity.idle());
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        std::thread::sleep(RULES.idle_timeout);
+        assert_eq!(activity.verdict(RULES), Verdict::IdleTimeout);
     }
 }

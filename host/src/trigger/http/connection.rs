@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::activity::{Activity, HALF_CLOSED_LOOK, Verdict};
+use super::activity::{Activity, HALF_CLOSED_LOOK, Rules, Verdict};
 use super::answer::{self, HttpResponse};
 use super::io::Io;
 use super::service::{Draining, HttpTrigger};
@@ -158,6 +158,8 @@ enum End {
     HeaderTimeout,
     /// Nothing came.
     Idle,
+    /// An answer was not read.
+    AnswerTimeout,
 }
 
 /// Polls a connection beside its timer and the drain. `shut_down` tells it to
@@ -171,6 +173,11 @@ async fn watch<C: Unpin>(
     mut shut_down: impl FnMut(&mut C),
 ) -> End {
     let limits = &trigger.limits;
+    let rules = Rules {
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        min_rate: limits.min_rate,
+    };
     let mut timer = pin!(tokio::time::sleep(
         limits.header_timeout.min(limits.idle_timeout)
     ));
@@ -187,9 +194,10 @@ async fn watch<C: Unpin>(
                     timer.as_mut().reset(Instant::now() + HALF_CLOSED_LOOK);
                 }
                 if timer.as_mut().poll(context).is_ready() {
-                    return match activity.verdict(limits.header_timeout, limits.idle_timeout) {
+                    return match activity.verdict(rules) {
                         Verdict::HeaderTimeout => Poll::Ready(Some(End::HeaderTimeout)),
                         Verdict::IdleTimeout => Poll::Ready(Some(End::Idle)),
+                        Verdict::AnswerTimeout => Poll::Ready(Some(End::AnswerTimeout)),
                         Verdict::Wait(_) if drained && activity.idle() => {
                             Poll::Ready(Some(End::Idle))
                         }
@@ -251,6 +259,7 @@ async fn serve_http1(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
     match end {
         End::Closed => close(stream, activity.body_unread.load(Ordering::Relaxed)).await,
         End::Idle => trigger.timed_out("idle"),
+        End::AnswerTimeout => trigger.timed_out("answer"),
         End::HeaderTimeout => {
             trigger.timed_out("header");
             refuse(stream).await;
@@ -300,7 +309,9 @@ async fn serve_http2(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
         |connection| Pin::new(connection).graceful_shutdown(),
     )
     .await;
-    if !matches!(end, End::Closed) {
-        trigger.timed_out("idle");
+    match end {
+        End::Closed => {}
+        End::AnswerTimeout => trigger.timed_out("answer"),
+        End::Idle | End::HeaderTimeout => trigger.timed_out("idle"),
     }
 }
