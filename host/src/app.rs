@@ -238,6 +238,7 @@ impl App {
             signatures: host.admin.signatures,
             lambda,
             operator: metrics_socket.is_none().then(|| operator.clone()),
+            invocations: Admin::room_for_invocations(),
         });
         if host.admin.signatures == Signatures::Waived {
             parts.telemetry.log.host(

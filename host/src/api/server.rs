@@ -15,11 +15,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 
 use super::credentials::Credentials;
 use super::guard::Guard;
-use super::lambda::{self, Lambda, error::ApiError};
+use super::lambda::error::{ApiError, ThrottleReason};
+use super::lambda::{self, Lambda, Operation};
 use super::operator::Operator;
 use super::sigv4::{PayloadHash, RequestHead, Verifier};
 use crate::body::{self, BodyError};
@@ -29,13 +31,18 @@ use crate::invocation::RequestId;
 /// A head or a body that takes longer holds a connection for nothing.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may leave an answer unread before its connection ends.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once: an operator's clients and a scraper are few.
 const MAX_CONNECTIONS: usize = 512;
+/// Direct invocations at once. They may take minutes; the rest of the connections is
+/// for whoever asks how the host is.
+const MAX_INVOCATIONS: usize = MAX_CONNECTIONS - 64;
 /// The services that clients sign for.
 const SERVICES: [&str; 1] = ["lambda"];
 /// After an error of the listening socket.
 const PAUSE: Duration = Duration::from_millis(100);
-/// When a client whose body found no memory may try again.
+/// When a client that found no room may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The admin address.
@@ -50,9 +57,17 @@ pub struct Admin {
     pub lambda: Lambda,
     /// The operator's endpoints, if they are served here.
     pub operator: Option<Operator>,
+    /// Room for direct invocations.
+    pub invocations: Semaphore,
 }
 
 impl Admin {
+    /// Room for as many direct invocations as connections can be spared for them.
+    #[must_use]
+    pub fn room_for_invocations() -> Semaphore {
+        Semaphore::new(MAX_INVOCATIONS)
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
         let request_id = RequestId::random();
         match self.handle(request, request_id).await {
@@ -96,6 +111,16 @@ impl Admin {
             Signatures::Waived => None,
         };
         let operation = lambda::route(&parts.method, parts.uri.path(), parts.uri.query())?;
+        // From before its body is read until it is answered.
+        let _room = match &operation {
+            Operation::Invoke { .. } => {
+                let room = self.invocations.try_acquire();
+                room.map_err(|_| ApiError::TooManyRequests {
+                    reason: ThrottleReason::ConcurrentInvocationLimitExceeded,
+                    retry_after: Some(RETRY_AFTER),
+                })?
+            }
+        };
         let limit = operation.body_limit();
         let read = body::read(body, limit as u64, BODY_TIMEOUT, self.lambda.budget());
         let body = read.await.map_err(|error| match error {
@@ -165,6 +190,8 @@ pub async fn serve<F>(
                 let answer = answer(request);
                 async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
             });
+            let mut stream = Box::pin(TimeoutStream::new(stream));
+            stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)

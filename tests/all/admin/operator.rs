@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use dunlin_tests::{Client, Host, repository};
+use dunlin_tests::{Client, Host, PATIENCE, repository};
+use rustix::process::Signal;
 
 use super::PROBE;
 use crate::http::wire::Wire;
@@ -201,4 +202,61 @@ fn the_metrics_are_those_that_are_documented() {
         served,
         "left: docs/metrics.md, right: what is served"
     );
+}
+
+#[test]
+fn direct_invocations_leave_room_for_whoever_asks_how_the_host_is() {
+    let host = box_with(PROBE).args(["--insecure-admin"]).start();
+    let head = format!(
+        "POST /2015-03-31/functions/probe/invocations HTTP/1.1\r\nhost: {}\r\n\
+         content-length: 2\r\n\r\n",
+        host.admin.address()
+    );
+    // Each has sent half of its request.
+    let mut slow: Vec<Wire> = (0..500)
+        .map(|_| {
+            let mut wire = Wire::connect(host.admin.address());
+            wire.send(&head);
+            wire
+        })
+        .collect();
+    for path in ["/health", "/ready", "/metrics"] {
+        assert_eq!(host.admin.get(path).status, 200, "{path}");
+    }
+    // Those that found no room have their answer already.
+    for wire in &mut slow {
+        wire.send("{}");
+    }
+    let (mut answered, mut refused) = (0, 0);
+    for wire in &mut slow {
+        let answer = wire.answer();
+        match answer.status {
+            200 => answered += 1,
+            429 => {
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                refused += 1;
+            }
+            other => panic!("{other}: {answer:?}"),
+        }
+    }
+    assert_eq!((answered, refused), (448, 52));
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_hold_the_drain() {
+    let mut host = box_with(PROBE).start();
+    let mut wire = Wire::connect(host.admin.address());
+    let socket = socket2::SockRef::from(&wire.stream);
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    // More than the sockets' buffers hold.
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nhost: {}\r\n\r\n",
+        host.admin.address()
+    );
+    wire.send(request.repeat(2000));
+    std::thread::sleep(Duration::from_millis(500));
+    host.signal(Signal::TERM);
+    // The drain may take 30 s.
+    assert_eq!(host.wait_for_exit(2 * PATIENCE).code(), Some(0));
+    assert!(!host.log_text().contains("the drain timeout has passed"));
 }
