@@ -183,3 +183,43 @@ fn main() {
     );
     host.stop();
 }
+
+#[test]
+fn a_file_that_the_build_reads_is_watched_wherever_it_is() {
+    let (folder, package) = new_package("http", "reader");
+    let words = folder.path().join("words.txt");
+    save(&words, "Well met");
+    let source = package.join("src/lib.rs");
+    let text = std::fs::read_to_string(&source).unwrap();
+    let reading = text.replace("\"Hello, {name}!", "\"{}, {name}!");
+    let reading = reading.replace(
+        "{}, {name}!\\n\"",
+        "{}, {name}!\\n\", include_str!(\"../../words.txt\")",
+    );
+    assert!(reading.contains("include_str"), "{reading}");
+    save(&source, &reading);
+    let host = Host::builder()
+        .folder(&package)
+        .args(["--watch"])
+        .env("CARGO_TARGET_DIR", scratch_target().to_str().unwrap())
+        .start();
+    let greeting = || host.get("/hello/ada").text();
+    assert_eq!(greeting(), "Well met, ada!\n");
+    let building = std::time::Duration::from_secs(300);
+
+    save(&words, "Good day");
+    dunlin_tests::within(building, "the new words are in", || {
+        (greeting() == "Good day, ada!\n").then_some(())
+    });
+    let swaps = || said(&host, "swapped in: reader");
+    dunlin_tests::within(building, "it says so", || (swaps() == 1).then_some(()));
+
+    // As `cargo update` does.
+    let lock = package.join("Cargo.lock");
+    let text = std::fs::read_to_string(&lock).unwrap();
+    save(&lock, &format!("{text}\n"));
+    dunlin_tests::within(building, "the versions are asked for", || {
+        (swaps() > 1).then_some(())
+    });
+    host.stop();
+}

@@ -1,10 +1,15 @@
 //! Tells which functions' sources have changed.
 //!
 //! Watched are the manifest and the files of values in it, components that are named as
-//! files, and of each package `Cargo.toml`, `build.rs`, `src/` and `wit/`; of a package
-//! that was built also the local packages that it depends on, as cargo's dep-info lists
-//! them. So nothing that a build writes (`target/`) or the host (`.dunlin/`) comes back as
-//! a change.
+//! files, and of each package `Cargo.toml`, `build.rs`, `src/` and `wit/`. Of a package
+//! that was built also what cargo's dep-info beside the component names: every file that
+//! the build read, wherever it is, every folder that a build script asked for, and with
+//! them the local packages that they belong to; and the manifest and `Cargo.lock` of its
+//! workspace.
+//!
+//! Nothing below the build's own folder (`target/`), and no hidden folder (`.dunlin/`), is
+//! a source, so that no build comes back as a change. But one that has to write `Cargo.lock`
+//! does, once: cargo finds nothing to do in the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -52,6 +57,9 @@ pub struct Watcher {
     /// Watches as long as it lives.
     inner: RecommendedWatcher,
     folders: BTreeMap<PathBuf, RecursiveMode>,
+    /// The components of the packages, as they were built last: a configuration that was
+    /// just read knows of none.
+    built: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// What the watching thread works with, and what it leaves for [`Watcher::next`]. Bounded
@@ -67,8 +75,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Rules {
     files: BTreeMap<PathBuf, BTreeSet<Change>>,
-    /// Packages by folder.
-    packages: BTreeMap<PathBuf, BTreeSet<Change>>,
+    /// Folders with all that is in them, whether they are there yet or not.
+    trees: BTreeMap<PathBuf, BTreeSet<Change>>,
 }
 
 impl Watcher {
@@ -91,6 +99,7 @@ impl Watcher {
             shared,
             inner,
             folders: BTreeMap::new(),
+            built: BTreeMap::new(),
         };
         watcher.update(manifest, config)?;
         Ok(watcher)
@@ -102,9 +111,22 @@ impl Watcher {
     /// # Errors
     /// If the system refuses a folder; the others are watched.
     pub fn update(&mut self, manifest: &Path, config: &Config) -> Result<(), WatchError> {
-        let rules = Rules::new(manifest, config);
+        let sources = || config.functions.iter().map(|function| &function.component);
+        self.built
+            .retain(|package, _| sources().any(|source| source.package() == Some(package)));
+        for source in sources() {
+            if let (Some(package), Some(component)) = (source.package(), source.file()) {
+                self.built.insert(package.to_owned(), component.to_owned());
+            }
+        }
+        let rules = Rules::new(manifest, config, &self.built);
         let folders = rules.folders();
         *self.shared.rules() = rules;
+        // First, since one that is watched with all that is in it takes that with it.
+        for path in self.folders.keys().filter(|&f| !folders.contains_key(f)) {
+            // Refused if the folder is gone, and then it is not watched either.
+            let _ = self.inner.unwatch(path);
+        }
         let mut refused = Ok(());
         // Also those that are watched: another folder may stand in the place of one.
         for (path, mode) in &folders {
@@ -112,10 +134,6 @@ impl Watcher {
                 let path = path.clone();
                 refused = Err(WatchError { path, source });
             }
-        }
-        for path in self.folders.keys().filter(|&f| !folders.contains_key(f)) {
-            // Refused if the folder is gone, and then it is not watched either.
-            let _ = self.inner.unwatch(path);
         }
         self.folders = folders;
         refused
@@ -183,7 +201,8 @@ fn writes(kind: EventKind) -> bool {
 }
 
 impl Rules {
-    fn new(manifest: &Path, config: &Config) -> Self {
+    /// `built` has the components of packages.
+    fn new(manifest: &Path, config: &Config, built: &BTreeMap<PathBuf, PathBuf>) -> Self {
         let mut rules = Self::default();
         rules.file(manifest, &Change::Manifest);
         for file in &config.value_files {
@@ -191,56 +210,74 @@ impl Rules {
         }
         for function in &config.functions {
             let change = Change::Function(function.name.clone());
-            let component = function.component.file();
-            match function.component.package() {
-                None => {
-                    if let Some(component) = component {
-                        rules.file(component, &change);
-                    }
+            if let Some(package) = function.component.package() {
+                rules.package(package, &change);
+                if let Some(component) = built.get(package) {
+                    rules.build(package, component, &change);
                 }
-                Some(package) => {
-                    rules.package(package, &change);
-                    for other in component.map(local_packages).unwrap_or_default() {
-                        rules.package(&other, &change);
-                    }
-                }
+            } else if let Some(component) = function.component.file() {
+                rules.file(component, &change);
             }
         }
         rules
     }
 
     fn file(&mut self, path: &Path, change: &Change) {
-        let Some(name) = path.file_name() else { return };
-        // Its folder, since the file may be replaced, or not be there yet.
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        if let Ok(folder) = folder.canonicalize() {
-            let changes = self.files.entry(folder.join(name)).or_default();
-            changes.insert(change.clone());
+        if let Some(path) = real(path) {
+            self.files.entry(path).or_default().insert(change.clone());
         }
     }
 
+    fn tree(&mut self, path: &Path, change: &Change) {
+        if let Some(path) = real(path) {
+            self.trees.entry(path).or_default().insert(change.clone());
+        }
+    }
+
+    /// What cargo looks for in every package.
     fn package(&mut self, folder: &Path, change: &Change) {
-        if let Ok(folder) = folder.canonicalize() {
-            let changes = self.packages.entry(folder).or_default();
-            changes.insert(change.clone());
+        for name in ["Cargo.toml", "build.rs"] {
+            self.file(&folder.join(name), change);
+        }
+        for name in ["src", "wit"] {
+            self.tree(&folder.join(name), change);
+        }
+    }
+
+    /// What a package's last build read.
+    fn build(&mut self, package: &Path, component: &Path, change: &Change) {
+        let mut packages = BTreeSet::new();
+        for path in dep_info(component) {
+            packages.extend(holding(&path, "Cargo.toml"));
+            if path.is_dir() {
+                self.tree(&path, change);
+            } else {
+                self.file(&path, change);
+            }
+        }
+        for folder in packages {
+            self.package(&folder, change);
+        }
+        if let Some(workspace) = holding(&package.join("Cargo.toml"), "Cargo.lock") {
+            for name in ["Cargo.toml", "Cargo.lock"] {
+                self.file(&workspace.join(name), change);
+            }
         }
     }
 
     /// What the system is asked to watch.
     fn folders(&self) -> BTreeMap<PathBuf, RecursiveMode> {
+        let inside = |folder: &Path| self.trees.keys().any(|tree| folder.starts_with(tree));
         let mut folders = BTreeMap::new();
-        let parents = self.files.keys().filter_map(|file| file.parent());
-        for folder in parents.chain(self.packages.keys().map(PathBuf::as_path)) {
-            folders.insert(folder.to_owned(), RecursiveMode::NonRecursive);
+        for path in self.files.keys().chain(self.trees.keys()) {
+            // Its folder, since it may be replaced, or not be there yet.
+            if let Some(folder) = path.parent().filter(|folder| !inside(folder)) {
+                folders.insert(folder.to_owned(), RecursiveMode::NonRecursive);
+            }
         }
-        for package in self.packages.keys() {
-            for sources in SOURCES.map(|name| package.join(name)) {
-                if sources.is_dir() {
-                    folders.insert(sources, RecursiveMode::Recursive);
-                }
+        for tree in self.trees.keys() {
+            if tree.is_dir() && !tree.parent().is_some_and(inside) {
+                folders.insert(tree.clone(), RecursiveMode::Recursive);
             }
         }
         folders
@@ -248,8 +285,8 @@ impl Rules {
 
     fn meaning(&self, path: &Path) -> BTreeSet<Change> {
         let mut changes = self.files.get(path).cloned().unwrap_or_default();
-        for (package, change) in &self.packages {
-            if path.strip_prefix(package).is_ok_and(is_source) {
+        for (tree, change) in &self.trees {
+            if path.strip_prefix(tree).is_ok_and(is_source) {
                 changes.extend(change.iter().cloned());
             }
         }
@@ -257,36 +294,49 @@ impl Rules {
     }
 
     fn all(&self) -> BTreeSet<Change> {
-        let changes = self.files.values().chain(self.packages.values());
+        let changes = self.files.values().chain(self.trees.values());
         changes.flatten().cloned().collect()
     }
 }
 
-/// The folders of a package that its component is made from.
-const SOURCES: [&str; 2] = ["src", "wit"];
-
-/// Whether a component is made from a file of the package; not what editors leave beside.
-fn is_source(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let is_left_over = name.is_some_and(|name| name.starts_with('.') || name.ends_with('~'));
-    let is_in_folder = SOURCES.iter().any(|folder| path.starts_with(folder));
-    let is_file = path == Path::new("Cargo.toml") || path == Path::new("build.rs");
-    !is_left_over && (is_in_folder || is_file)
+/// A path as the system tells of it. It may be of something that is not there yet, in a
+/// folder that is.
+fn real(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Some(folder.canonicalize().ok()?.join(name))
 }
 
-/// The folders of the local packages whose files are in the dep-info beside a component;
-/// cargo leaves those of a registry out.
-fn local_packages(component: &Path) -> BTreeSet<PathBuf> {
-    let dep_info = component.with_extension("d");
-    let text = std::fs::read_to_string(dep_info).unwrap_or_default();
+/// The nearest folder around a path that has such a file.
+fn holding(path: &Path, name: &str) -> Option<PathBuf> {
+    let mut folders = path.ancestors().skip(1);
+    let folder = folders.find(|folder| folder.join(name).is_file())?;
+    Some(folder.to_owned())
+}
+
+/// Whether a path in a folder of sources is one; not what is hidden, or what editors leave
+/// beside.
+fn is_source(path: &Path) -> bool {
+    path.iter().all(|name| {
+        let name = name.as_encoded_bytes();
+        !name.starts_with(b".") && !name.ends_with(b"~")
+    })
+}
+
+/// What the dep-info beside a component names. Cargo leaves the packages of a registry out;
+/// left out here are what the build itself writes, and folders around that.
+fn dep_info(component: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(component.with_extension("d")).unwrap_or_default();
     let files = text.split_once(": ").map_or("", |(_, files)| files);
-    let package = |file: PathBuf| {
-        let mut folders = file.ancestors().skip(1);
-        folders
-            .find(|folder| folder.join("Cargo.toml").is_file())
-            .map(Path::to_owned)
-    };
-    split(files).into_iter().filter_map(package).collect()
+    let mut paths = split(files);
+    // TARGET_DIR/wasm32-wasip2/PROFILE/NAME.wasm
+    if let Some(target) = component.ancestors().nth(3) {
+        paths.retain(|path| !path.starts_with(target) && !target.starts_with(path));
+    }
+    paths
 }
 
 /// The paths of a Makefile rule: blanks divide them, except after a backslash.
@@ -344,62 +394,118 @@ mod tests {
         Change::Function(FunctionName::new(name).unwrap())
     }
 
+    /// A folder with these files, all empty.
+    fn folder(files: &[&str]) -> TempDir {
+        let dir = TempDir::new().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    /// A package, and a component that its build has left, from these files and folders.
+    fn built(dir: &TempDir, package: &str, read: &[&str]) -> FunctionSpec {
+        let path = |name: &str| dir.path().join(name);
+        let component = path(package).join("target/wasm32-wasip2/guest/x.wasm");
+        fs::create_dir_all(component.parent().unwrap()).unwrap();
+        let read: String = read
+            .iter()
+            .map(|name| format!(" {}", path(name).display()))
+            .collect();
+        let dep_info = format!("{}:{read}\n", component.display());
+        fs::write(component.with_extension("d"), dep_info).unwrap();
+        let source = ComponentSource::Package {
+            folder: path(package),
+            built: Some(component),
+        };
+        spec("built", source)
+    }
+
+    /// Writes files, and answers what that is taken for.
+    async fn write(dir: &TempDir, files: &[&str], watcher: &Watcher) -> BTreeSet<Change> {
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "changed").unwrap();
+        }
+        tokio::time::timeout(Duration::from_secs(10), watcher.next())
+            .await
+            .unwrap_or_else(|_| panic!("{files:?} are seen"))
+    }
+
     #[tokio::test]
     async fn changes_name_the_functions_that_they_concern() {
-        let dir = TempDir::new().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        for folder in [
-            "pkg/src/deep",
-            "pkg/target",
-            "dep/src",
-            "out",
-            "pkg/.dunlin",
-        ] {
-            fs::create_dir_all(path(folder)).unwrap();
-        }
-        for file in [
+        let dir = folder(&[
             "dunlin.toml",
-            "pkg/Cargo.toml",
-            "dep/Cargo.toml",
             "motd.txt",
-        ] {
-            fs::write(path(file), "").unwrap();
-        }
-        let dep = path("dep/src/lib.rs");
-        fs::write(
-            path("pkg/target/pkg.d"),
-            format!("pkg.wasm: {}", dep.display()),
-        )
-        .unwrap();
+            "out/x.wasm",
+            "Cargo.toml",
+            "Cargo.lock",
+            "words.txt",
+            "other.txt",
+            "far/off.txt",
+            "proto/deep/a.proto",
+            "dep/Cargo.toml",
+            "dep/src/lib.rs",
+            "pkg/Cargo.toml",
+            "pkg/Cargo.lock.orig",
+            "pkg/src/deep/lib.rs",
+            "pkg/.dunlin/x",
+        ]);
+        let read = [
+            "dep/src/lib.rs",
+            "pkg/src/deep/lib.rs",
+            "pkg/src/deep/../../../words.txt",
+            "pkg/.hidden",
+            "far/off.txt",
+            "proto",
+            // A build script may ask for all, and may write what is then included.
+            "pkg",
+            "pkg/target/wasm32-wasip2/guest/build/pkg/out/made.rs",
+        ];
+        let made = read[7];
         let config = Config {
             functions: vec![
-                spec(
-                    "built",
-                    ComponentSource::Package {
-                        folder: path("pkg"),
-                        built: Some(path("pkg/target/pkg.wasm")),
-                    },
-                ),
-                spec("file", ComponentSource::File(path("out/x.wasm"))),
+                built(&dir, "pkg", &read),
+                spec("file", ComponentSource::File(dir.path().join("out/x.wasm"))),
             ],
-            value_files: vec![path("motd.txt")],
+            value_files: vec![dir.path().join("motd.txt")],
             ..Config::default()
         };
-        let watcher = Watcher::new(&path("dunlin.toml"), &config).unwrap();
+        fs::create_dir_all(dir.path().join(made).parent().unwrap()).unwrap();
+        let manifest = dir.path().join("dunlin.toml");
+        let watcher = Watcher::new(&manifest, &config).unwrap();
         let table: &[(&[&str], &[Change])] = &[
             (&["pkg/src/deep/lib.rs"], &[function("built")]),
             (&["pkg/Cargo.toml"], &[function("built")]),
-            (&["dep/src/lib.rs"], &[function("built")]),
+            (&["pkg/build.rs"], &[function("built")]),
+            (&["dep/src/new.rs"], &[function("built")]),
+            (&["dep/Cargo.toml"], &[function("built")]),
+            // What the build read, wherever it is, under whatever name.
+            (&["words.txt"], &[function("built")]),
+            (&["pkg/.hidden"], &[function("built")]),
+            (&["far/off.txt"], &[function("built")]),
+            (&["proto/deep/b.proto"], &[function("built")]),
+            // Its workspace.
+            (&["Cargo.lock"], &[function("built")]),
+            (&["Cargo.toml"], &[function("built")]),
             (&["out/x.wasm"], &[function("file")]),
             (&["motd.txt"], &[Change::Manifest]),
             // What means nothing is written together with something that does.
             (
                 &[
-                    "pkg/target/pkg.wasm",
+                    made,
+                    "pkg/target/wasm32-wasip2/guest/x.wasm",
                     "pkg/.dunlin/x",
+                    "pkg/README.md",
                     "pkg/src/.lib.rs.swp",
                     "pkg/src/lib.rs~",
-                    "pkg/Cargo.lock",
+                    "proto/.git/index",
+                    "pkg/Cargo.lock.orig",
+                    "other.txt",
+                    "far/other.txt",
                     "out/other.wasm",
                     "dunlin.toml",
                 ],
@@ -411,29 +517,54 @@ mod tests {
             ),
         ];
         for (files, expected) in table {
-            for file in *files {
-                fs::write(path(file), "changed").unwrap();
-            }
-            let changes = tokio::time::timeout(Duration::from_secs(10), watcher.next()).await;
+            let changes = write(&dir, files, &watcher).await;
             let expected: BTreeSet<Change> = expected.iter().cloned().collect();
-            assert_eq!(changes, Ok(expected), "{files:?}");
+            assert_eq!(changes, expected, "{files:?}");
         }
     }
 
     #[tokio::test]
     async fn an_update_watches_other_things() {
-        let dir = TempDir::new().unwrap();
+        let dir = folder(&[]);
         let manifest = dir.path().join("dunlin.toml");
         let mut watcher = Watcher::new(&manifest, &Config::default()).unwrap();
-        let component = dir.path().join("x.wasm");
         let config = Config {
-            functions: vec![spec("x", ComponentSource::File(component.clone()))],
+            functions: vec![spec("x", ComponentSource::File(dir.path().join("x.wasm")))],
             ..Config::default()
         };
         watcher.update(&manifest, &config).unwrap();
-        fs::write(component, "").unwrap();
-        let changes = tokio::time::timeout(Duration::from_secs(10), watcher.next()).await;
-        assert_eq!(changes, Ok([function("x")].into()));
+        let changes = write(&dir, &["x.wasm"], &watcher).await;
+        assert_eq!(changes, [function("x")].into());
+    }
+
+    #[tokio::test]
+    async fn what_the_last_build_read_is_watched_until_the_next_says_otherwise() {
+        let dir = folder(&["pkg/Cargo.toml", "a/b/c.txt", "z.txt"]);
+        let manifest = dir.path().join("dunlin.toml");
+        let config = |function| Config {
+            functions: vec![function],
+            ..Config::default()
+        };
+        let seen = [function("built")].into();
+        let mut watcher = Watcher::new(&manifest, &config(built(&dir, "pkg", &["a"]))).unwrap();
+        assert_eq!(write(&dir, &["a/new.txt"], &watcher).await, seen);
+        // The manifest as it is read anew: nothing is built yet.
+        let mut unbuilt = built(&dir, "pkg", &["a"]);
+        unbuilt.component = ComponentSource::Package {
+            folder: dir.path().join("pkg"),
+            built: None,
+        };
+        watcher.update(&manifest, &config(unbuilt)).unwrap();
+        assert_eq!(write(&dir, &["a/b/c.txt"], &watcher).await, seen);
+        // A part of what was watched as a whole.
+        let next = built(&dir, "pkg", &["a/b/c.txt", "z.txt"]);
+        watcher.update(&manifest, &config(next)).unwrap();
+        assert_eq!(write(&dir, &["a/b/c.txt"], &watcher).await, seen);
+        let both = ["a/new.txt", "dunlin.toml"];
+        assert_eq!(
+            write(&dir, &both, &watcher).await,
+            [Change::Manifest].into()
+        );
     }
 
     #[test]
