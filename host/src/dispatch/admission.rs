@@ -3,6 +3,9 @@
 //! As in Lambda, reserved concurrency is set aside for a function and is also
 //! the most it gets; the rest is shared by all others.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
