@@ -445,4 +445,31 @@ mod tests {
         assert!(!unused_code.exists());
         assert!(!other.exists());
     }
+
+    #[test]
+    fn what_was_compiled_for_another_engine_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path(), Compiler::InProcess).unwrap();
+        let ours = super::super::engine::compiling_engine().unwrap();
+        let theirs = Engine::new(&wasmtime::Config::new()).unwrap();
+        assert_ne!(compatibility(&ours), compatibility(&theirs));
+        let component = b"\0asm\x0d\0\x01\0";
+        let digest = Digest::of(component);
+        let files = |engine: &Engine| {
+            [".cwasm", ".mac"].map(|ending| {
+                let name = format!("{}-{}{ending}", digest.as_str(), compatibility(engine));
+                cache.directory.join(name)
+            })
+        };
+        cache.get(&theirs, &digest, component).unwrap();
+        assert!(!files(&ours)[0].exists());
+        // Not under our name either, which the MAC is about as well.
+        for (from, to) in files(&theirs).iter().zip(files(&ours)) {
+            std::fs::copy(from, to).unwrap();
+        }
+        cache.get(&ours, &digest, component).unwrap();
+        let [own, other] = [&ours, &theirs].map(|engine| std::fs::read(&files(engine)[0]).unwrap());
+        assert_ne!(own, other, "it is compiled again");
+        assert_eq!(own, ours.precompile_component(component).unwrap());
+    }
 }
