@@ -210,3 +210,27 @@ pub struct FunctionSpec {
     /// HTTP triggers.
     pub routes: Vec<Route>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_of_fuel_follows_from_the_timeout_unless_it_is_given() {
+        assert_eq!(Limits::default().fuel, Fuel::FromTimeout);
+        let units = |fuel, timeout| {
+            let limits = Limits {
+                fuel,
+                timeout,
+                ..Limits::default()
+            };
+            limits.fuel_units()
+        };
+        let auto = |timeout| units(Fuel::FromTimeout, timeout);
+        assert_eq!(auto(*TIMEOUT_RANGE.start()), 20_000_000);
+        assert_eq!(auto(Duration::from_millis(1500)), 30_000_000_000);
+        assert_eq!(auto(*TIMEOUT_RANGE.end()), 18_000_000_000_000);
+        assert_eq!(units(Fuel::Units(7), *TIMEOUT_RANGE.end()), 7);
+        assert_eq!(units(Fuel::Unlimited, *TIMEOUT_RANGE.start()), u64::MAX);
+    }
+}
