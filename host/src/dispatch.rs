@@ -3,12 +3,15 @@
 
 mod admission;
 mod catalogue;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinError;
 
 pub use admission::{Admission, Lane};
 pub use catalogue::{Catalogue, Function};
@@ -150,12 +153,7 @@ impl Dispatcher {
                         record.usage = usage;
                         result
                     }
-                    Err(error) if error.is_cancelled() => Err(Failure::new(
-                        OutcomeKind::Cancelled,
-                        "ServiceException",
-                        "the host has ended",
-                    )),
-                    Err(error) => Err(Failure::host(format!("the core failed: {error}"))),
+                    Err(error) => Err(lost(&error)),
                 }
             }
         };
@@ -200,6 +198,18 @@ async fn serve<T>(
     } else {
         interpret(answer)
     }
+}
+
+/// The end of an invocation that another core did not bring to its end.
+fn lost(error: &JoinError) -> Failure {
+    if error.is_cancelled() {
+        return Failure::new(
+            OutcomeKind::Cancelled,
+            "ServiceException",
+            "the host has ended",
+        );
+    }
+    Failure::host(format!("the core failed: {error}"))
 }
 
 /// What an invocation took on another core. If it is broken off there, its function

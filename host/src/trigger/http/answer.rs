@@ -166,3 +166,41 @@ pub(super) fn shutting_down() -> HttpResponse {
 /// Written by hand to a connection whose request never became whole.
 pub(super) const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_status_and_tells_nothing_of_the_inside() {
+        let expected = |kind| match kind {
+            OutcomeKind::Ok => 200,
+            OutcomeKind::FunctionError
+            | OutcomeKind::Trap
+            | OutcomeKind::OutOfMemory
+            | OutcomeKind::OutOfFuel => 502,
+            OutcomeKind::Timeout => 504,
+            OutcomeKind::Throttled => 429,
+            OutcomeKind::Cancelled => 503,
+            OutcomeKind::HostError => 500,
+        };
+        for kind in OutcomeKind::ALL {
+            let failure = Failure {
+                retry_after: Some(Duration::from_millis(1)),
+                ..Failure::new(kind, "Inner.Type", "inner message")
+            };
+            let id = RequestId::random();
+            let response = of_failure(&failure, id);
+            assert_eq!(response.status(), expected(kind), "{kind:?}");
+            let header = |name| response.headers()[name].to_str().unwrap();
+            assert_eq!(header("x-dunlin-outcome"), kind.as_str());
+            assert_eq!(header("x-amzn-requestid"), id.to_string());
+            assert_eq!(header("retry-after"), "1", "a whole second at least");
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            let text = body["message"].as_str().unwrap();
+            assert!(!text.to_lowercase().contains("inner"), "{kind:?}: {text}");
+        }
+    }
+}
