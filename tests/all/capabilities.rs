@@ -205,6 +205,31 @@ fn structured_records_keep_their_level_and_fields() {
 }
 
 #[test]
+fn events_of_tracing_keep_their_level_their_fields_and_those_of_their_spans() {
+    let host = Host::builder()
+        .function("tracer", &guest("tracer"), "")
+        .start();
+    let response = host.get("/tracer/here");
+    assert_eq!(response.status, 200, "{response:?}");
+    let lines = host.guest_log(response.request_id());
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| json!([line["level"], line["message"], line["fields"]]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            json!(["error", "an error", { "target": "tracer" }]),
+            json!(["warn", "low on tea", {
+                "target": "tracer", "id": 7, "total": 2.5, "country": "de", "path": "/tracer/here",
+            }]),
+            json!(["info", "outside of the span", { "target": "tracer", "done": true }]),
+        ]
+    );
+    host.stop();
+}
+
+#[test]
 fn metrics_of_guests_are_scraped_with_the_hosts() {
     let host = observer("").start();
     for _ in 0..3 {

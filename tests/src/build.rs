@@ -113,15 +113,24 @@ pub fn dunlin() -> &'static Path {
     })
 }
 
-/// The folders of guest packages.
-fn packages() -> Vec<PathBuf> {
+/// Guests that ask for other features of the SDK than the others: of packages that are
+/// built together, cargo gives to each what any of them asks for.
+const APART: [&str; 1] = ["tracer"];
+
+/// The names of guest packages, in the groups that are built together. A package is named
+/// as its folder.
+fn packages() -> Vec<Vec<String>> {
     let root = repository();
-    ["guest-examples", "tests/guests"]
+    let all = ["guest-examples", "tests/guests"]
         .iter()
         .flat_map(|folder| std::fs::read_dir(root.join(folder)).expect("guests have folders"))
         .map(|entry| entry.expect("a folder can be read").path())
         .filter(|path| path.join("Cargo.toml").is_file())
-        .collect()
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let (apart, together): (Vec<String>, Vec<String>) =
+        all.partition(|name| APART.contains(&name.as_str()));
+    let groups = apart.into_iter().map(|name| vec![name]);
+    std::iter::once(together).chain(groups).collect()
 }
 
 type Guests = (BTreeMap<String, PathBuf>, Result<(), String>);
@@ -139,32 +148,13 @@ fn guests() -> &'static Guests {
         } else {
             "release"
         };
-        let mut command = cargo();
-        // Flags for the host's processor are none for Wasm; those for guests
-        // stand in `.cargo/config.toml`.
-        for flags in [
-            "RUSTFLAGS",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "CARGO_BUILD_RUSTFLAGS",
-        ] {
-            command.env_remove(flags);
+        let mut built = Vec::new();
+        let mut result = Ok(());
+        for packages in packages() {
+            let (more, ended) = build_guests(&packages, profile);
+            built.extend(more);
+            result = result.and(ended);
         }
-        command
-            .args([
-                "build",
-                "--keep-going",
-                "--target",
-                TARGET,
-                "--profile",
-                profile,
-            ])
-            .arg("--target-dir")
-            .arg(target_dir());
-        for package in packages() {
-            let name = package.file_name().expect("a package has a folder");
-            command.arg("--package").arg(name);
-        }
-        let (built, result) = run(command, "the guests");
         let components = built
             .into_iter()
             .flat_map(|(name, files)| files.into_iter().map(move |file| (name.clone(), file)))
@@ -176,6 +166,35 @@ fn guests() -> &'static Guests {
             .collect();
         (components, result)
     })
+}
+
+/// Builds guest packages together.
+fn build_guests(packages: &[String], profile: &str) -> (Vec<Artifact>, Result<(), String>) {
+    let mut command = cargo();
+    // Flags for the host's processor are none for Wasm; those for guests
+    // stand in `.cargo/config.toml`.
+    for flags in [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_RUSTFLAGS",
+    ] {
+        command.env_remove(flags);
+    }
+    command
+        .args([
+            "build",
+            "--keep-going",
+            "--target",
+            TARGET,
+            "--profile",
+            profile,
+        ])
+        .arg("--target-dir")
+        .arg(target_dir());
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    run(command, "the guests")
 }
 
 /// Adds the Wasm target to the toolchain if it is missing.
