@@ -1,6 +1,7 @@
 //! HTTP/2 with prior knowledge.
 
 use std::future::Future;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use super::timeouts::trickle;
+use super::wire::Wire;
 use super::{PROBE, box_with, up};
 
 /// Runs a test's client, for a bounded time.
@@ -323,6 +326,71 @@ path = "/probe"
             "a stream that is refused leaves the connection to the others"
         );
     });
+}
+
+#[test]
+fn a_body_that_does_not_end_is_refused_and_the_connection_goes_on() {
+    let host = up(&format!("[host]\nbody-timeout = \"400ms\"\n{PROBE}"));
+    let body_timeouts = [("timeout", "body")];
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let post = || {
+            let request = Request::post("http://box.test/probe");
+            request.body(()).unwrap()
+        };
+        let (stops, mut body) = connection.requests.send_request(post(), false).unwrap();
+        body.send_data(Bytes::from_static(b"hello"), false).unwrap();
+        let (trickles, mut more) = connection.requests.send_request(post(), false).unwrap();
+        let trickle = tokio::spawn(async move {
+            // Until nobody takes it any more.
+            while more.send_data(Bytes::from_static(b"x"), false).is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        for response in [stops, trickles] {
+            let (parts, _) = whole(response.await.unwrap()).await.unwrap();
+            assert_eq!(parts.status, 408);
+            assert!(!parts.headers.contains_key("connection"));
+        }
+        trickle.await.unwrap();
+        let (parts, _) = connection.send("POST", "/probe", b"x").await.unwrap();
+        assert_eq!(parts.status, 200);
+    });
+    assert_eq!(
+        host.metric("dunlin_http_timeouts_total", &body_timeouts),
+        Some(2.0)
+    );
+    let total = host.metric("dunlin_invocations_total", &[]);
+    assert_eq!(total, Some(1.0), "no handler ran without its body");
+}
+
+#[test]
+fn a_head_that_does_not_end_is_an_idle_connection() {
+    let host = up(&format!("[host]\nidle-timeout = \"400ms\"\n{PROBE}"));
+    // RFC 9113 section 4.1: length, type, flags, stream.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // HEADERS with END_STREAM and without END_HEADERS: `:method: GET`, `:scheme: http`.
+    let headers = [0, 0, 2, 1, 1, 0, 0, 0, 1, 0x82, 0x86];
+    // CONTINUATION, and not all that it announces.
+    let continuation = [0, 0x20, 0, 9, 0, 0, 0, 0, 1];
+    for trickles in [false, true] {
+        let mut wire = Wire::connect(host.http.address());
+        wire.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        wire.send([&settings[..], &headers, &continuation].concat());
+        let sender = trickles.then(|| trickle(&wire, "x"));
+        // Its frames end, or are broken off by a reset: what trickles is not read any more.
+        let _ = wire.stream.read_to_end(&mut Vec::new());
+        let ended = if trickles { 2.0 } else { 1.0 };
+        host.wait_for_metric("dunlin_http_timeouts_total", &[("timeout", "idle")], |n| {
+            n == ended
+        });
+        host.wait_for_metric("dunlin_http_connections", &[], |open| open == 0.0);
+        drop(wire);
+        if let Some(sender) = sender {
+            sender.join().unwrap();
+        }
+    }
+    assert_eq!(host.metric("dunlin_invocations_total", &[]), Some(0.0));
 }
 
 #[test]

@@ -24,7 +24,7 @@ path = "/probe"
 
 /// Sends a piece again and again until nobody takes it any more, at most for
 /// half a minute.
-fn trickle(wire: &Wire, piece: &'static str) -> std::thread::JoinHandle<()> {
+pub(super) fn trickle(wire: &Wire, piece: &'static str) -> std::thread::JoinHandle<()> {
     let mut stream = wire.stream.try_clone().unwrap();
     std::thread::spawn(move || {
         for _ in 0..600 {
