@@ -3,6 +3,7 @@
 //! connections) are tested there.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use dunlin_tests::{Builder, Host, Response, guest};
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::scene::{OUT_OF_FUEL, Scene, TIMEOUT, TOO_LARGE};
-use crate::wat::{REALLOC, handler, http_component};
+use crate::wat::{MEMORY, REALLOC, handler, http_component};
 
 /// The guest `hostile`, deployed twice under these names with these keys.
 fn both(first: (&str, &str), second: (&str, &str)) -> Builder {
@@ -114,6 +115,42 @@ fn fuel() {
         matches!(auto.outcome(), Some("timeout" | "out_of_fuel")),
         "{auto:?}"
     );
+    scene.end();
+}
+
+#[test]
+fn fuel_auto_follows_from_the_timeout() {
+    // What counts and takes no time: ten thousand instructions in each round that the
+    // compiler leaves out. So the budget comes before the deadline.
+    let round = "(drop (i32.const 0))".repeat(10_000);
+    let body = format!(
+        "(if (i32.gt_u (local.get 7) (i32.const 0)) (then
+            (local.set $n (i32.const 100000000))
+            (loop $again
+                {round}
+                (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))))"
+    );
+    let component = http_component(&format!("{MEMORY} {REALLOC} {}", handler(&body)));
+    let function = |builder: Builder, name: &str, keys: &str| {
+        builder.function(name, &component, &format!("fuel = \"auto\"\n{keys}"))
+    };
+    let builder = function(Host::builder(), "short", "timeout = \"5s\"");
+    let builder = function(builder, "long", "timeout = \"60s\"");
+    let observer = "fuel = \"auto\"\ntimeout = \"7s\"";
+    let scene = Scene::new(builder.function("observer", &guest("observer"), observer));
+
+    let record = scene.post_ends("/short", "x", &OUT_OF_FUEL);
+    assert_eq!(record["fuel"], 100_000_000_000_u64, "20 billion a second");
+    let long = scene.host.post("/long", "x");
+    assert_eq!(long.status, 200, "{long:?}");
+    let used = scene.host.record(long.request_id())["fuel"].as_u64();
+    let enough = 1_000_000_000_000..1_200_000_000_000;
+    assert!(used.is_some_and(|used| enough.contains(&used)), "{used:?}");
+    // The guest is told of the same budget.
+    let seen = scene.host.get("/observer/context").json();
+    let left = seen["fuel"].as_u64();
+    let left_of = 139_000_000_000..140_000_000_000;
+    assert!(left.is_some_and(|left| left_of.contains(&left)), "{seen}");
     scene.end();
 }
 
@@ -242,6 +279,34 @@ fn admission_wait() {
     assert!(waited.is_some_and(|waited| waited > 1.0), "{waited:?}");
     all_succeed(one);
     host.wait_until_quiet();
+    host.stop();
+}
+
+#[test]
+fn an_event_that_waits_in_vain_for_admission_is_throttled() {
+    let wait = Duration::from_millis(300);
+    let host = hostile("timeout = \"60s\"")
+        .manifest("[host]\nconcurrency = 1\nadmission-wait = \"300ms\"")
+        .start();
+    // Holds the only place until it goes.
+    let mut holder = TcpStream::connect(host.http.address()).unwrap();
+    let request = "GET /hostile/sleep?n=50000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    holder.write_all(request.as_bytes()).unwrap();
+    host.wait_for_metric("dunlin_invocations_running", &[], |n| n == 1.0);
+
+    let begun = Instant::now();
+    let response = host.get("/hostile/ok");
+    assert!(begun.elapsed() >= wait);
+    is_throttled(&response);
+    let record = host.record(response.request_id());
+    let waited = record["waited_ms"].as_f64();
+    assert!(waited.is_some_and(|waited| waited >= 300.0), "{record}");
+    assert_eq!(record["error_type"], "TooManyRequestsException", "{record}");
+    assert_eq!(host.metric("dunlin_admission_waiting", &[]), Some(0.0));
+
+    drop(holder);
+    host.wait_until_quiet();
+    assert_eq!(host.get("/hostile/ok").status, 200);
     host.stop();
 }
 
@@ -444,7 +509,7 @@ fn answers_are_charged_to_the_memory_budget() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&host.http.address().into()).unwrap();
-        let mut client = std::net::TcpStream::from(socket);
+        let mut client = TcpStream::from(socket);
         client.write_all(request.as_bytes()).unwrap();
         clients.push(client);
     }
@@ -459,6 +524,14 @@ fn answers_are_charged_to_the_memory_budget() {
 
 #[test]
 fn max_memory() {
+    let host = hostile("memory = \"64MiB\"")
+        .manifest("[host]\nmax-memory = \"64MiB\"")
+        .start();
+    let response = host.get("/hostile/modest?n=1000");
+    let got: u32 = response.text().parse().expect("a number");
+    assert!((40..64).contains(&got), "{got}");
+    host.stop();
+
     let failure = hostile("memory = \"128MiB\"")
         .manifest("[host]\nmax-memory = \"64MiB\"")
         .start_expecting_failure();
@@ -475,6 +548,26 @@ fn ready() {
         .start_expecting_failure();
     assert_eq!(failure.code, 64);
     assert!(failure.stderr.contains("`ready`"), "{failure:?}");
+}
+
+#[test]
+fn ready_bounds_what_waits_over_all_functions() {
+    // Three by default, of two each: there is room for half of them.
+    let host = both(("one", ""), ("two", ""))
+        .manifest("[host]\nready = 3")
+        .function("three", &guest("hostile"), "")
+        .start();
+    let ready = || host.metric("dunlin_instances_ready", &[]);
+    assert_eq!(ready(), Some(3.0));
+    // All are served, also those with nothing ready, and none takes more than is left.
+    for _ in 0..5 {
+        for name in ["one", "two", "three"] {
+            assert_eq!(host.get(&format!("/{name}/ok")).status, 200);
+            assert!(ready() <= Some(3.0));
+        }
+    }
+    host.wait_for_metric("dunlin_instances_ready", &[], |n| n == 3.0);
+    host.stop();
 }
 
 #[test]
