@@ -109,7 +109,7 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
     let share = Share::new(spec.weight, 1);
     let version = runtime.load(spec, &component, "$LATEST", share).await;
     let function = Function {
-        version: version.unwrap_or_else(|error| panic!("{error}")),
+        version: version.unwrap_or_else(|errors| panic!("{errors:?}")),
         lane,
     };
     let dispatcher = Dispatcher::new(telemetry.clone());

@@ -454,6 +454,7 @@ mod tests {
         let theirs = Engine::new(&wasmtime::Config::new()).unwrap();
         assert_ne!(compatibility(&ours), compatibility(&theirs));
         let component = b"\0asm\x0d\0\x01\0";
+        let wanted = CancellationToken::new();
         let digest = Digest::of(component);
         let files = |engine: &Engine| {
             [".cwasm", ".mac"].map(|ending| {
@@ -461,13 +462,13 @@ mod tests {
                 cache.directory.join(name)
             })
         };
-        cache.get(&theirs, &digest, component).unwrap();
+        cache.get(&theirs, &digest, component, &wanted).unwrap();
         assert!(!files(&ours)[0].exists());
         // Not under our name either, which the MAC is about as well.
         for (from, to) in files(&theirs).iter().zip(files(&ours)) {
             std::fs::copy(from, to).unwrap();
         }
-        cache.get(&ours, &digest, component).unwrap();
+        cache.get(&ours, &digest, component, &wanted).unwrap();
         let [own, other] = [&ours, &theirs].map(|engine| std::fs::read(&files(engine)[0]).unwrap());
         assert_ne!(own, other, "it is compiled again");
         assert_eq!(own, ours.precompile_component(component).unwrap());
