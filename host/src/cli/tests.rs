@@ -102,7 +102,9 @@ fn check_counts_functions_and_routes_or_names_every_problem() {
         fs::write(&manifest, text).unwrap();
         check::check(folder.path(), &Variables::default(), values)
     };
-    fs::write(folder.path().join("a.wasm"), b"\0asm\x0d\0\x01\0").unwrap();
+    let component = r#"(component (instance $i) (export "dunlin:event/http@0.1.0" (instance $i)))"#;
+    let component = wat::parse_str(component).unwrap();
+    fs::write(folder.path().join("a.wasm"), component).unwrap();
     let function = "component = \"a.wasm\"\nsecrets = { KEY = { env = \"KEY\" } }";
     let text = format!(
         "[function.a]\n{function}\n[[function.a.http]]\npath = \"/a\"\n\

@@ -15,15 +15,10 @@ struct Folder {
     values: Values,
 }
 
-/// The bytes of a component that exports an empty instance of that name.
-fn component(export: &[u8]) -> Vec<u8> {
-    // An instance of no exports, and its export.
-    let mut bytes = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b".to_vec();
-    let length = export.len() as u8;
-    bytes.extend([length + 6, 1, 0, length]);
-    bytes.extend(export);
-    bytes.extend([5, 0, 0]);
-    bytes
+/// A component that exports an empty instance of that name.
+fn component(export: &str) -> Vec<u8> {
+    let text = format!("(component (instance $i) (export {export:?} (instance $i)))");
+    wat::parse_str(text).unwrap()
 }
 
 impl Folder {
@@ -38,7 +33,7 @@ impl Folder {
             values: Values::Read,
         };
         folder.file("pkg/Cargo.toml", b"");
-        folder.file("ok.wasm", &component(b"dunlin:event/http@0.1.0"));
+        folder.file("ok.wasm", &component("dunlin:event/http@0.1.0"));
         folder
     }
 
@@ -528,8 +523,8 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
     let folder = Folder::new();
     folder.file("core.wasm", b"\0asm\x01\0\0\0rest");
     folder.file("cut.wasm", b"\0asm");
-    folder.file("half.wasm", &component(b"dunlin:event/http@0.1.0")[..20]);
-    folder.file("other.wasm", &component(b"acme:other/door@1.0.0"));
+    folder.file("half.wasm", &component("dunlin:event/http@0.1.0")[..20]);
+    folder.file("other.wasm", &component("acme:other/door@1.0.0"));
     folder.file("text.wasm", b"(component)");
     folder.file("binary", b"\xff\xfe");
     let table: &[(&str, &str)] = &[
