@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem::ManuallyDrop;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -41,7 +41,13 @@ const SLACK: u64 = 1_000_000;
 const CREDIT: u64 = 50_000_000;
 /// After so much of guests' work the sockets are polled before another turn is
 /// given out.
-const POLL_AFTER: u64 = 250_000;
+const POLL_AFTER: u64 = 120_000;
+/// An invocation goes to another core only if it has to wait so many nanoseconds less
+/// there: on the way there and back it waits for a core that may be in the middle of a
+/// slice.
+const WORTH_MOVING: u64 = 500_000;
+/// The weight of the last turn in the mean of a function's turns, as a power of two.
+const MEAN_SHIFT: u32 = 3;
 /// The weight that counts time as it is.
 const NORMAL_WEIGHT: u64 = 100;
 /// Functions remembered per core before those at rest are forgotten.
@@ -52,9 +58,9 @@ const MAX_REMEMBERED: usize = 4096;
 pub struct Share {
     id: u64,
     weight: u64,
-    /// For each core what stands before another invocation of this function
-    /// there, so that the others see it.
-    pressure: Box<[AtomicUsize]>,
+    /// For each core about how long another invocation of this function would wait
+    /// there for those that wait already, in nanoseconds, so that the others see it.
+    pressure: Box<[AtomicU64]>,
 }
 
 impl Share {
@@ -65,26 +71,26 @@ impl Share {
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             weight: u64::from(weight.max(1)),
-            pressure: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            pressure: (0..cores).map(|_| AtomicU64::new(0)).collect(),
         })
     }
 
-    /// The core where less stands before another invocation than on this one, if
-    /// any: the one with the least.
+    /// The core where another invocation waits so much less than on this one that it is
+    /// worth moving there, if any: the one with the least wait.
     pub(super) fn core_with_less(&self, here: usize) -> Option<usize> {
-        let pressure = |core: &AtomicUsize| core.load(Ordering::Relaxed);
+        let pressure = |core: &AtomicU64| core.load(Ordering::Relaxed);
         let own = pressure(self.pressure.get(here)?);
         let all = self.pressure.iter().map(pressure).enumerate();
         let (best, least) = all.min_by_key(|(_, pressure)| *pressure)?;
-        if least >= own {
+        if least.saturating_add(WORTH_MOVING) > own {
             return None;
         }
         // So that not all of a burst go there; it publishes what is so itself.
-        self.pressure[best].fetch_add(1, Ordering::Relaxed);
+        self.pressure[best].fetch_add(WORTH_MOVING / 4, Ordering::Relaxed);
         Some(best)
     }
 
-    fn pressure_on(&self, core: usize) -> usize {
+    fn pressure_on(&self, core: usize) -> u64 {
         let pressure = self.pressure.get(core);
         pressure.map_or(0, |pressure| pressure.load(Ordering::Relaxed))
     }
@@ -120,6 +126,8 @@ struct Queue {
     share: Arc<Share>,
     /// Virtual time: nanoseconds of the core, scaled by the weight.
     virtual_time: u64,
+    /// The mean of the last turns, in nanoseconds.
+    turn: u64,
     seats: VecDeque<Arc<Seat>>,
 }
 
@@ -171,6 +179,7 @@ impl Core {
         self.queues.entry(share.id).or_insert_with(|| Queue {
             share: Arc::clone(share),
             virtual_time: clock,
+            turn: 0,
             seats: VecDeque::new(),
         })
     }
@@ -192,7 +201,10 @@ impl Core {
         let least = self.least().map_or(u64::MAX, |(least, _)| least);
         let ahead = queue.virtual_time > least.saturating_add(queue.share.bound(SLACK));
         if let Some(pressure) = queue.share.pressure.get(self.index) {
-            pressure.store(queue.seats.len() + usize::from(ahead), Ordering::Relaxed);
+            // Who is ahead waits for one turn of another at least.
+            let others = if ahead { SLACK / 4 } else { 0 };
+            let own = queue.turn.saturating_mul(queue.seats.len() as u64);
+            pressure.store(own.saturating_add(others), Ordering::Relaxed);
         }
     }
 
@@ -274,6 +286,7 @@ impl Core {
         queue.rest_until(clock);
         let began = queue.virtual_time;
         queue.virtual_time = began.saturating_add(share.virtual_time(nanos));
+        queue.turn = queue.turn - (queue.turn >> MEAN_SHIFT) + (nanos >> MEAN_SHIFT);
         let floor = self.least().map_or(began, |(least, _)| began.min(least));
         self.clock = clock.max(floor);
         // Of a core that nobody contends for there is nothing new to say.
@@ -395,7 +408,7 @@ impl Reading {
 
 /// Runs a piece of an invocation (a poll of its future), charges the function
 /// for it and ends the turns taken in it. Answers how long it took.
-pub(crate) fn slice<R>(share: &Arc<Share>, run: impl FnOnce() -> R) -> (R, Duration) {
+pub(crate) fn charged<R>(share: &Arc<Share>, run: impl FnOnce() -> R) -> (R, Duration) {
     let slice = Slice::begin(share);
     let result = run();
     (result, slice.end())

@@ -182,18 +182,21 @@ fn after_a_slice_of_work_the_sockets_come_before_another_start() {
 #[test]
 fn a_function_starts_on_the_core_where_it_has_least_before_it() {
     let share = Share::new(100, 3);
-    let pressures = |values: [usize; 3]| {
-        for (core, value) in share.pressure.iter().zip(values) {
-            core.store(value, Ordering::Relaxed);
+    let waits = |millis: [u64; 3]| {
+        for (core, value) in share.pressure.iter().zip(millis) {
+            core.store(value * 1_000_000, Ordering::Relaxed);
         }
     };
     assert_eq!(share.core_with_less(0), None);
-    pressures([2, 2, 3]);
+    waits([2, 2, 3]);
     assert_eq!(share.core_with_less(0), None, "nowhere less");
     assert_eq!(share.core_with_less(2), Some(0));
-    pressures([2, 1, 0]);
+    waits([2, 1, 0]);
     assert_eq!(share.core_with_less(0), Some(2));
     assert_eq!(share.core_with_less(7), None, "no core");
+    share.pressure[0].store(WORTH_MOVING - 1, Ordering::Relaxed);
+    share.pressure[2].store(0, Ordering::Relaxed);
+    assert_eq!(share.core_with_less(0), None, "not worth it");
 }
 
 #[test]
@@ -213,7 +216,7 @@ fn who_left_does_not_keep_others_from_their_turn() {
                 }
                 poll
             };
-            slice(&first, turn).0
+            charged(&first, turn).0
         })
         .await;
         tokio::time::timeout(Duration::from_secs(5), waits)
@@ -226,10 +229,14 @@ fn who_left_does_not_keep_others_from_their_turn() {
 fn what_waits_is_seen_by_the_other_cores() {
     on_a_core(async {
         let share = Share::new(100, 2);
+        // Turns of about a millisecond.
+        charge(&share, 8);
+        let turn = with_core(|core| core.queue(&share).turn).unwrap();
+        assert!(turn > 0);
         let pressure = || share.pressure[0].load(Ordering::Relaxed);
         let first = wait_for_a_turn(&share).await;
         let second = wait_for_a_turn(&share).await;
-        assert_eq!(pressure(), 2);
+        assert_eq!(pressure(), 2 * turn);
         drop(first);
         tokio::time::timeout(Duration::from_secs(5), second)
             .await
@@ -250,7 +257,7 @@ fn a_slice_that_panics_ends_its_turn() {
                 return Poll::Pending;
             }
             let panics = std::panic::AssertUnwindSafe(|| {
-                slice(&share, || {
+                charged(&share, || {
                     assert!(turn.as_mut().poll(context).is_ready());
                     panic!("a fault of the host")
                 })
