@@ -83,7 +83,7 @@ pub struct Config {
     /// The functions, in the order of the manifest.
     pub functions: Vec<FunctionSpec>,
     /// Where the component of each function is named.
-    pub components: Places,
+    pub places: Places,
     /// The files that values of environment variables and secrets were read from.
     pub value_files: Vec<PathBuf>,
 }
@@ -368,7 +368,7 @@ fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> C
     Config {
         host,
         functions: read.functions,
-        components: read.components,
+        places: read.places,
         value_files: read.value_files,
     }
 }

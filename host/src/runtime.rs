@@ -34,7 +34,7 @@ pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
 pub use state::{Common, State};
 pub use turns::Share;
-pub(crate) use turns::slice as charged;
+pub(crate) use turns::charged;
 pub use version::{Lease, Version};
 
 use crate::capability;
@@ -48,6 +48,8 @@ const INVOKE: [&str; 2] = [
     "dunlin:event/invoke@0.1.0",
     "dunlin:event/invoke-sync@0.1.0",
 ];
+/// What is wrong with a handler's interface without it.
+const NO_HANDLE: &str = "it has no function `handle`";
 /// Exports that have no effect yet.
 const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
 const CONTRACT: &str = "dunlin:event/";
@@ -222,15 +224,21 @@ impl Runtime {
             .linker
             .instantiate_pre(&code)
             .map_err(|error| ComponentError::Link(format!("{error:#}")))?;
-        let handler = |interfaces: [&str; 2]| {
-            interfaces.iter().find_map(|interface| {
-                let (_, interface) = code.get_export(None, interface)?;
-                code.get_export_index(Some(&interface), "handle")
-            })
+        // The one it exports, with its function; the inspection has found one.
+        let handler = |interfaces: [&'static str; 2]| {
+            let exported = interfaces.into_iter().find_map(|name| {
+                let (_, interface) = code.get_export(None, name)?;
+                Some((name, code.get_export_index(Some(&interface), "handle")))
+            });
+            match exported {
+                Some((name, None)) => Err(ComponentError::WrongType(name, NO_HANDLE.into())),
+                Some((_, handle)) => Ok(handle),
+                None => Ok(None),
+            }
         };
         let exports = Exports {
-            http: handler(HTTP),
-            invoke: handler(INVOKE),
+            http: handler(HTTP)?,
+            invoke: handler(INVOKE)?,
         };
         let common = Arc::new(Common {
             version: version.to_owned(),
@@ -267,7 +275,7 @@ impl Runtime {
             .map_err(broken)?;
         first
             .handlers
-            .check(first.store())
+            .check(exports, first.store())
             .map_err(|(handler, message)| ComponentError::WrongType(handler, message))?;
         drop(first);
         match version.fill().await {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -114,11 +115,10 @@ impl Admin {
         // From before its body is read until it is answered.
         let _room = match &operation {
             Operation::Invoke { .. } => {
-                let room = self.invocations.try_acquire();
-                room.map_err(|_| ApiError::TooManyRequests {
-                    reason: ThrottleReason::ConcurrentInvocationLimitExceeded,
-                    retry_after: Some(RETRY_AFTER),
-                })?
+                let Ok(room) = self.invocations.try_acquire() else {
+                    return Ok(crowded(request_id));
+                };
+                room
             }
         };
         let limit = operation.body_limit();
@@ -151,6 +151,19 @@ impl Admin {
             .run(operation, &parts.headers, body, request_id)
             .await
     }
+}
+
+/// The answer to a direct invocation that finds no room. Its connection ends: kept, it
+/// would take the place of somebody who asks how the host is.
+fn crowded(request_id: RequestId) -> Response<Bytes> {
+    let error = ApiError::TooManyRequests {
+        reason: ThrottleReason::ConcurrentInvocationLimitExceeded,
+        retry_after: Some(RETRY_AFTER),
+    };
+    let mut response = error.into_response(&request_id.to_string());
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
 }
 
 /// Serves an address until the host drains, and ends when its last request

@@ -106,7 +106,7 @@ impl Watcher {
     }
 
     /// Watches what another configuration is made from. Changes that were seen and not
-    /// yet taken stay, and none is missed meanwhile of what was watched before.
+    /// yet taken stay.
     ///
     /// # Errors
     /// If the system refuses a folder; the others are watched.

@@ -117,6 +117,8 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
         false => None,
     };
     tokio::select! {
+        // Cargo gets a signal of the terminal, too, and may end first.
+        biased;
         () = signals.next() => return Ok(Exit::Ok),
         built = source.build(&mut config.functions) => built?,
     }
@@ -126,7 +128,7 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
     let (log, _writer) = Log::start(std::io::stdout())?;
     let compiler = Compiler::Process(std::env::current_exe()?);
     let functions = config.functions.clone();
-    let places = &config.components;
+    let places = &config.places;
     let started = tokio::select! {
         () = signals.next() => return Ok(Exit::Ok),
         started = App::start(&config.host, functions, places, &state, compiler, log) => started,
@@ -139,7 +141,7 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
 
     if let Some(watcher) = &mut watcher {
         // Now also the local dependencies, which the build has told.
-        watcher.update(&manifest, &config)?;
+        source.watch(watcher, &config);
         loop {
             tokio::select! {
                 () = signals.next() => break,
@@ -208,6 +210,14 @@ impl Source<'_> {
         Ok(())
     }
 
+    /// Watches what this is made from. A host that serves goes on if the system refuses
+    /// to watch all of it.
+    fn watch(&self, watcher: &mut Watcher, config: &Config) {
+        if let Err(error) = watcher.update(self.manifest, config) {
+            say(&format!("{:#}\n", anyhow::Error::from(error)));
+        }
+    }
+
     /// Builds what the manifest says now and puts it in force.
     async fn swap(
         &mut self,
@@ -221,11 +231,11 @@ impl Source<'_> {
             self.host = config.host.clone();
         }
         if changes.contains(&Change::Manifest) {
-            watcher.update(self.manifest, &config)?;
+            self.watch(watcher, &config);
         }
         self.build(&mut config.functions).await?;
-        watcher.update(self.manifest, &config)?;
-        app.swap(config.functions, &config.components).await?;
+        self.watch(watcher, &config);
+        app.swap(config.functions, &config.places).await?;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::runtime::inspect;
 /// What the tables say.
 pub(super) struct Read {
     pub(super) functions: Vec<FunctionSpec>,
-    pub(super) components: Places,
+    pub(super) places: Places,
     pub(super) value_files: Vec<PathBuf>,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn read_all(
     sources: Sources<'_>,
 ) -> Read {
     let mut reader = Reader {
-        components: Places::new(),
+        places: Places::new(),
         host,
         folder,
         sources,
@@ -57,7 +57,7 @@ pub(super) fn read_all(
     reader.routes.check(root.report());
     Read {
         functions,
-        components: reader.components,
+        places: reader.places,
         value_files: reader.value_files,
     }
 }
@@ -70,7 +70,7 @@ struct Reader<'a> {
     host: &'a HostConfig,
     folder: &'a Path,
     sources: Sources<'a>,
-    components: Places,
+    places: Places,
     value_files: Vec<PathBuf>,
     routes: Routes,
     reserved: Promises<'a>,
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
         let source = section.get("source");
         let component = section.get("component");
         if let Some(field) = source.as_ref().or(component.as_ref()) {
-            self.components.insert(name.clone(), field.place());
+            self.places.insert(name.clone(), field.place());
         }
         match (source, component) {
             (Some(source), None) => {

@@ -25,8 +25,9 @@ const READY_RANGE: RangeInclusive<u32> = 0..=10_000;
 const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(15);
 /// 0 would mean "at once" to some and "never" to others.
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(15);
-/// Linux gives a process about so many file descriptors at most (`fs.nr_open`).
+/// Above that a client on a common line would be too slow.
 const MIN_RATE_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(1);
+/// Linux gives a process about so many file descriptors at most (`fs.nr_open`).
 const CONNECTIONS_RANGE: RangeInclusive<u32> = 1..=1_000_000;
 /// hyper reads into 8 KiB at least; above 1 MiB nothing but an attack arrives.
 const HEADER_BYTES_RANGE: RangeInclusive<ByteSize> = ByteSize::kib(8)..=ByteSize::mib(1);

@@ -87,6 +87,16 @@ impl Failure {
         }
     }
 
+    /// The answer is larger than the function's `response-limit`, in bytes.
+    #[must_use]
+    pub fn too_large(limit: u64) -> Self {
+        Self::new(
+            OutcomeKind::FunctionError,
+            "Function.ResponseSizeTooLarge",
+            format!("Response payload size exceeded maximum allowed payload size ({limit} bytes)."),
+        )
+    }
+
     /// The host-wide memory budget has no room for the answer.
     #[must_use]
     pub fn no_memory() -> Self {

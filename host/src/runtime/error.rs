@@ -34,7 +34,7 @@ pub enum ComponentError {
     Missing,
     /// It is a folder, a pipe, or another thing that has no fixed content.
     #[error("not a file")]
-    NoFile,
+    NotAFile,
     /// The file is not readable.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
@@ -83,7 +83,7 @@ impl ComponentError {
         let build = "build it with `cargo build --target wasm32-wasip2`, or give its package as \
                      `source`";
         match self {
-            Self::Missing | Self::NoFile => format!("correct the path, or {build}"),
+            Self::Missing | Self::NotAFile => format!("correct the path, or {build}"),
             Self::Unreadable(_) => "make it readable".into(),
             Self::TooLarge(_) => "make it smaller: strip debug information and unused code".into(),
             Self::CoreModule => format!("{build}, or wrap it with `wasm-tools component new`"),

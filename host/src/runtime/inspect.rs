@@ -32,7 +32,7 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
     let metadata = std::fs::metadata(file).map_err(unreadable)?;
     // A pipe would block the open.
     if !metadata.is_file() {
-        return Err(ComponentError::NoFile);
+        return Err(ComponentError::NotAFile);
     }
     if metadata.len() > MAX_COMPONENT {
         return Err(ComponentError::TooLarge(metadata.len()));

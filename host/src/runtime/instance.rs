@@ -12,6 +12,7 @@ use wasmtime::component::{
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
+use super::NO_HANDLE;
 use super::budget::{Budget, Denied, Need};
 use super::engine::Clock;
 use super::state::{Common, Current, MAX_HANDLES, State};
@@ -75,9 +76,22 @@ pub(super) struct Handlers {
 }
 
 impl Handlers {
-    /// Checks that the handlers have the types of the contract; after this
-    /// they are called without another check.
-    pub(super) fn check(&self, store: &Store<State>) -> Result<(), (&'static str, String)> {
+    /// Checks that what is exported are functions with the types of the contract; after
+    /// this they are called without another check.
+    pub(super) fn check(
+        &self,
+        exports: Exports,
+        store: &Store<State>,
+    ) -> Result<(), (&'static str, String)> {
+        let handlers = [
+            ("dunlin:event/http", exports.http, self.http),
+            ("dunlin:event/invoke", exports.invoke, self.invoke),
+        ];
+        for (name, exported, handler) in handlers {
+            if exported.is_some() && handler.is_none() {
+                return Err((name, NO_HANDLE.to_owned()));
+            }
+        }
         if let Some(http) = &self.http {
             http.typed::<HttpParams<'static>, HttpResults>(store)
                 .map_err(|error| ("dunlin:event/http", format!("{error:#}")))?;
@@ -172,7 +186,7 @@ async fn govern<F: Future>(
     let mut expired = false;
     poll_fn(|context| {
         clock.wind();
-        let (poll, used) = turns::slice(seat.share(), || {
+        let (poll, used) = turns::charged(seat.share(), || {
             let may_end = if expired {
                 seat.may_end(context)
             } else {
@@ -363,7 +377,7 @@ impl Instance {
             None => {}
         }
         if is_hostcall_exhausted(error) {
-            return too_large(limits.response.0);
+            return Failure::too_large(limits.response.0);
         }
         let detail = match trap {
             // The stack lies first in memory: what overflows it leaves memory.
@@ -404,14 +418,6 @@ pub(crate) fn timed_out(common: &Common, request_id: crate::invocation::RequestI
     )
 }
 
-fn too_large(limit: u64) -> Failure {
-    Failure::new(
-        OutcomeKind::FunctionError,
-        "Function.ResponseSizeTooLarge",
-        format!("Response payload size exceeded maximum allowed payload size ({limit} bytes)."),
-    )
-}
-
 /// What a handler returned, unchecked.
 enum Reply {
     Http(ResponseResult),
@@ -431,7 +437,7 @@ fn check(reply: Reply, limit: u64) -> Result<Answer, Failure> {
         Reply::Payload(payload) => payload.len(),
     };
     if size as u64 > limit {
-        return Err(too_large(limit));
+        return Err(Failure::too_large(limit));
     }
     match reply {
         Reply::Payload(payload) => Ok(Answer::Payload(payload)),

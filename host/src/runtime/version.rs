@@ -80,7 +80,7 @@ impl Lease {
             return Duration::ZERO;
         };
         let share = Arc::clone(&instance.store().data().common.share);
-        turns::slice(&share, || drop(instance)).1
+        turns::charged(&share, || drop(instance)).1
     }
 }
 

@@ -33,6 +33,15 @@ fn compiler_of(host: u32) -> Option<Pid> {
     })
 }
 
+/// Whether it has begun with the work itself: it has used some hundredths of a second.
+fn works(process: Pid) -> Option<()> {
+    let stat = format!("/proc/{}/stat", process.as_raw_nonzero());
+    let stat = std::fs::read_to_string(stat).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks: u64 = fields.split(' ').nth(11)?.parse().ok()?;
+    (ticks >= 2).then_some(())
+}
+
 fn is_gone(process: Pid) -> Option<()> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
     // One that nobody has waited for is a zombie.
@@ -56,6 +65,7 @@ fn compiling() -> Compiling {
         .spawn()
         .unwrap();
     let compiler = eventually("the compiler", || compiler_of(host.id()));
+    eventually("its work", || works(compiler));
     kill_process(compiler, Signal::STOP).unwrap();
     Compiling {
         host,

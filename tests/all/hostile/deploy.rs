@@ -143,6 +143,32 @@ fn all_that_is_wrong_with_all_components_is_said_at_once() {
     );
 }
 
+#[test]
+fn a_handler_that_cannot_be_called_is_refused() {
+    for interface in ["dunlin:event/http", "dunlin:event/invoke"] {
+        let empty =
+            format!(r#"(component (instance $i) (export "{interface}@0.1.0" (instance $i)))"#);
+        // A type of that name.
+        let other = format!(
+            r#"(component
+                 (type $t (record (field "a" u8)))
+                 (instance $i (export "handle" (type $t)))
+                 (export "{interface}@0.1.0" (instance $i)))"#
+        );
+        for component in [empty, other] {
+            let failure = refused(&wat_component(&component), "");
+            says(
+                &failure,
+                &[
+                    interface,
+                    "it has no function `handle`",
+                    "against the current wit/",
+                ],
+            );
+        }
+    }
+}
+
 /// The header of a core module is a whole core module.
 fn wat_module() -> Vec<u8> {
     b"\0asm\x01\0\0\0".to_vec()

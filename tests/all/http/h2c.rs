@@ -394,7 +394,7 @@ fn a_head_that_does_not_end_is_an_idle_connection() {
 }
 
 #[test]
-fn a_client_that_takes_its_time_over_an_answer_is_not_idle() {
+fn a_client_that_takes_its_time_over_an_answer_gets_all_of_it() {
     let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
     run(async {
         let mut connection = Connection::open(&host).await;
@@ -420,8 +420,13 @@ fn a_client_that_takes_its_time_over_an_answer_is_not_idle() {
     });
 }
 
+/// Connections that were closed since their clients did not read.
+fn unread(host: &Host) -> Option<f64> {
+    host.metric("dunlin_http_timeouts_total", &[("timeout", "answer")])
+}
+
 #[test]
-fn a_client_that_never_reads_its_answer_is_idle() {
+fn a_client_that_never_reads_its_answer_is_closed_and_holds_no_memory() {
     let host = up(&format!("[host]\nidle-timeout = \"1s\"\n{PROBE}"));
     run(async {
         let mut connection = Connection::open(&host).await;
@@ -429,6 +434,30 @@ fn a_client_that_never_reads_its_answer_is_idle() {
         let _unread = response.await.unwrap();
         let _ = (&mut connection.end).await.unwrap();
     });
+    assert_eq!(unread(&host), Some(1.0));
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used < 4e6);
+}
+
+#[test]
+fn a_client_that_reads_its_answer_too_slowly_is_closed() {
+    let host = up(&format!(
+        "[host]\nidle-timeout = \"1s\"\nmin-rate = \"1MiB\"\n{PROBE}"
+    ));
+    run(async {
+        let mut connection = Connection::open(&host).await;
+        let response = connection.ask_for_much();
+        let mut body = response.await.unwrap().into_body();
+        let mut length = 0;
+        while let Some(Ok(piece)) = body.data().await {
+            length += piece.len();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if body.flow_control().release_capacity(piece.len()).is_err() {
+                break;
+            }
+        }
+        assert!(length < 1_000_000, "it had all of it");
+    });
+    assert_eq!(unread(&host), Some(1.0));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) struct Activity {
     /// An answer is on its way and not all of it is written.
     writing: AtomicBool,
     /// Answers of HTTP/2 whose bodies wait for the client's flow control.
-    unsent: Arc<AtomicU32>,
+    unsent: Arc<Unsent>,
     /// Since when the bytes below are counted, as `since`.
     counted_since: AtomicU64,
     /// What the client took while answers were on their way.
@@ -53,21 +53,30 @@ pub(super) struct Activity {
     half_closed_now: AtomicBool,
 }
 
-/// The body of an answer that is not sent.
+/// How many answers are not sent.
+#[derive(Default)]
 struct Unsent {
-    body: Bytes,
-    unsent: Arc<AtomicU32>,
+    now: AtomicU32,
+    /// The fewest since the count of bytes began: those waited all the while.
+    fewest: AtomicU32,
 }
 
-impl AsRef<[u8]> for Unsent {
+/// The body of an answer that is not sent.
+struct UnsentBody {
+    body: Bytes,
+    unsent: Arc<Unsent>,
+}
+
+impl AsRef<[u8]> for UnsentBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
 }
 
-impl Drop for Unsent {
+impl Drop for UnsentBody {
     fn drop(&mut self) {
-        self.unsent.fetch_sub(1, Ordering::Relaxed);
+        let left = self.unsent.now.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.unsent.fewest.fetch_min(left, Ordering::Relaxed);
     }
 }
 
@@ -211,9 +220,10 @@ impl Activity {
             return;
         }
         self.writing.store(false, Ordering::Relaxed);
-        // A client that reads is not idle.
-        if self.phase.load(Ordering::Relaxed) == IDLE {
-            self.enter(IDLE);
+        // A client that reads is not idle, nor late with its next request.
+        let phase = self.phase.load(Ordering::Relaxed);
+        if phase != BUSY {
+            self.enter(phase);
         }
     }
 
@@ -231,8 +241,8 @@ impl Activity {
         if !self.answering() {
             self.count_anew();
         }
-        self.unsent.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Unsent {
+        self.unsent.now.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(UnsentBody {
             body,
             unsent: Arc::clone(&self.unsent),
         })
@@ -240,7 +250,7 @@ impl Activity {
 
     /// Whether an answer is there and not all of it is sent.
     fn answering(&self) -> bool {
-        self.writing() || self.unsent.load(Ordering::Relaxed) > 0
+        self.writing() || self.unsent.now.load(Ordering::Relaxed) > 0
     }
 
     /// Whether nothing is under way.
@@ -248,10 +258,11 @@ impl Activity {
         self.phase.load(Ordering::Relaxed) == IDLE && !self.answering()
     }
 
-    /// Whether the client reads its answers fast enough: how long until the next
-    /// look, or nothing if it does not. Answers hold memory until they are sent, so
-    /// it is not enough that something moves now and then.
-    fn reads(&self, rules: Rules) -> Option<Duration> {
+    /// Looks how fast the client reads its answers, and begins to count anew when it has
+    /// looked at the bytes of one idle timeout. Says how long until the next look, or
+    /// nothing if the client reads too slowly: answers hold memory until they are sent,
+    /// so it is not enough that something moves now and then.
+    fn judge_reading(&self, rules: Rules) -> Option<Duration> {
         let now = self.now();
         let since = self.counted_since.load(Ordering::Relaxed);
         if since != FROM_NEXT_LOOK {
@@ -259,7 +270,7 @@ impl Activity {
             if elapsed < rules.idle_timeout {
                 return Some(rules.idle_timeout - elapsed);
             }
-            let answers = self.unsent.load(Ordering::Relaxed).max(1);
+            let answers = self.unsent.fewest.load(Ordering::Relaxed).max(1);
             let least = rules.min_rate as f64 * elapsed.as_secs_f64() * f64::from(answers);
             if (self.taken.load(Ordering::Relaxed) as f64) < least.max(1.0) {
                 return None;
@@ -267,6 +278,8 @@ impl Activity {
         }
         self.counted_since.store(now, Ordering::Relaxed);
         self.taken.store(0, Ordering::Relaxed);
+        let unsent = self.unsent.now.load(Ordering::Relaxed);
+        self.unsent.fewest.store(unsent, Ordering::Relaxed);
         Some(rules.idle_timeout)
     }
 
@@ -274,7 +287,7 @@ impl Activity {
     pub(super) fn verdict(&self, rules: Rules) -> Verdict {
         let phase = self.phase.load(Ordering::Relaxed);
         let look = if self.answering() {
-            match self.reads(rules) {
+            match self.judge_reading(rules) {
                 None => return Verdict::AnswerTimeout,
                 Some(left) => left.min(rules.header_timeout),
             }
@@ -282,7 +295,8 @@ impl Activity {
             rules.header_timeout.min(rules.idle_timeout)
         };
         let (limit, verdict) = match phase {
-            HEAD => (rules.header_timeout, Verdict::HeaderTimeout),
+            // The next request may come while this one's answer is read.
+            HEAD if !self.answering() => (rules.header_timeout, Verdict::HeaderTimeout),
             IDLE if !self.answering() => (rules.idle_timeout, Verdict::IdleTimeout),
             BUSY if self.half_closed.load(Ordering::Relaxed) => {
                 return Verdict::Wait(HALF_CLOSED_LOOK);
@@ -340,6 +354,33 @@ mod tests {
         let answers = [(); 100].map(|()| activity.until_sent(Bytes::from_static(b"answer")));
         assert_eq!(judged(&activity, 3 * LEAST), Verdict::AnswerTimeout);
         drop(answers);
+    }
+
+    #[test]
+    fn answers_that_only_begin_are_not_held_against_the_client() {
+        let activity = Activity::new(false);
+        let first = activity.until_sent(Bytes::from_static(b"answer"));
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        activity.wrote(3 * LEAST);
+        std::thread::sleep(RULES.idle_timeout);
+        let others = [(); 100].map(|()| activity.until_sent(Bytes::from_static(b"answer")));
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        drop((first, others));
+    }
+
+    #[test]
+    fn a_request_that_begins_while_an_answer_is_read_has_its_time_from_then_on() {
+        let activity = Activity::new(true);
+        activity.enter(IDLE);
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        activity.wrote(100 * LEAST);
+        activity.bytes();
+        std::thread::sleep(RULES.header_timeout * 2);
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        activity.flushed();
+        assert!(matches!(activity.verdict(RULES), Verdict::Wait(_)));
+        std::thread::sleep(RULES.header_timeout);
+        assert_eq!(activity.verdict(RULES), Verdict::HeaderTimeout);
     }
 
     #[test]

@@ -351,6 +351,29 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
+/// The header lines of a response, together no larger than the function's answer may be:
+/// a name with many values is sent with each of them.
+struct Lines<'a> {
+    lines: Vec<(&'a str, Cow<'a, str>)>,
+    limit: u64,
+    size: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn add(&mut self, name: &'a str, value: &'a str) -> Result<(), Failure> {
+        let value = text(value)?;
+        self.size += (name.len() + value.len()) as u64;
+        if self.size > self.limit {
+            return Err(Failure::too_large(self.limit));
+        }
+        if self.lines.len() == MAX_HEADERS {
+            return Err(invalid("it has too many headers".to_owned()));
+        }
+        self.lines.push((name, value));
+        Ok(())
+    }
+}
+
 fn too_many<E: serde::de::Error>() -> E {
     E::custom(format_args!("there are more than {MAX_HEADERS}"))
 }
@@ -387,9 +410,9 @@ fn not_json(error: &serde_json::Error) -> Failure {
 /// What the answer means as a response. An object with a status is taken apart;
 /// anything else is the body, as JSON.
 ///
-/// What it takes meanwhile is bounded by the size of the answer: values that nobody
-/// asks for are passed over.
-pub(super) fn interpret(answer: Answer) -> Result<HttpAnswer, Failure> {
+/// `limit` is the function's `response-limit`. What this takes meanwhile is a few times
+/// that at most: values that nobody asks for are passed over.
+pub(super) fn interpret(answer: Answer, limit: u64) -> Result<HttpAnswer, Failure> {
     let payload = match answer {
         Answer::Http(answer) => return Ok(answer),
         // Lambda's `null`: a function that answers nothing.
@@ -419,30 +442,32 @@ pub(super) fn interpret(answer: Answer) -> Result<HttpAnswer, Failure> {
         .parse()
         .map_err(|_| invalid(format!("`statusCode` is {status}, not a number")))?;
 
-    let mut headers: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::new();
     let Entries(single) = part(response.headers, '{')?;
-    for (name, value) in single {
-        headers.push((name, text(value.get())?));
-    }
     let Entries(several) = part(response.multi_value_headers, '{')?;
-    for (name, values) in several {
+    let Elements(cookies) = part(response.cookies, '[')?;
+    let mut lines = Lines {
+        lines: Vec::new(),
+        limit,
+        size: 0,
+    };
+    for (name, value) in &single {
+        lines.add(name, value.get())?;
+    }
+    for (name, values) in &several {
         let Elements(values) = part(Some(values.get()), '[')?;
         for value in values {
-            if headers.len() >= MAX_HEADERS {
-                return Err(invalid("it has too many headers".to_owned()));
-            }
-            headers.push((name.clone(), text(value.get())?));
+            lines.add(name, value.get())?;
         }
     }
-    let Elements(cookies) = part(response.cookies, '[')?;
     for cookie in cookies {
-        headers.push((SET_COOKIE.as_str().into(), text(cookie.get())?));
+        lines.add(SET_COOKIE.as_str(), cookie.get())?;
     }
+    let mut headers = lines.lines;
     if !headers
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
     {
-        headers.push(("content-type".into(), "application/json".into()));
+        headers.push(("content-type", "application/json".into()));
     }
     let headers = headers
         .iter()

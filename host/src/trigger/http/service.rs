@@ -110,7 +110,8 @@ impl HttpTrigger {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Counts a timeout: of a header, of a body, or of a connection that is idle.
+    /// Counts a timeout: of a header, of a body, of a connection that is idle, or of an
+    /// answer that is read too slowly.
     pub(super) fn timed_out(&self, what: &str) {
         let timeouts = &self.telemetry.metrics.http.timeouts;
         timeouts.with_label_values(&[what]).inc();
@@ -236,10 +237,11 @@ impl HttpTrigger {
         call.route = Some(RouteMatch { ..matched });
 
         let budget = Arc::clone(&self.budget);
+        let response_limit = version.common.spec.limits.response.0;
         let interpret = move |answer| {
             let mut answer = match answer {
                 Answer::Http(answer) => answer,
-                payload @ Answer::Payload(_) => payload::interpret(payload)?,
+                payload @ Answer::Payload(_) => payload::interpret(payload, response_limit)?,
             };
             // Until it is written: its client may take its time.
             let held = budget.hold(answer.body);

@@ -297,15 +297,18 @@ fn text_travels_as_text_and_the_rest_in_base64() {
     );
 }
 
+/// Lambda's.
+const LIMIT: u64 = 6 << 20;
+
 fn answered(payload: &str) -> HttpAnswer {
-    match interpret(Answer::Payload(payload.as_bytes().to_vec())) {
+    match interpret(Answer::Payload(payload.as_bytes().to_vec()), LIMIT) {
         Ok(answer) => answer,
         Err(failure) => panic!("{payload}: {failure:?}"),
     }
 }
 
 fn refused(payload: &str) -> Failure {
-    match interpret(Answer::Payload(payload.as_bytes().to_vec())) {
+    match interpret(Answer::Payload(payload.as_bytes().to_vec()), LIMIT) {
         Ok(answer) => panic!("{payload}: {answer:?}"),
         Err(failure) => failure,
     }
@@ -430,6 +433,16 @@ fn more_headers_than_can_be_held_are_refused() {
         assert_eq!(failure.kind, OutcomeKind::FunctionError);
         assert!(failure.message.len() < 200, "{}", failure.message);
     }
+}
+
+#[test]
+fn a_name_counts_with_each_of_its_values() {
+    // As lines these are gigabytes.
+    let name = "n".repeat(1 << 16);
+    let values = "1,".repeat(30_000) + "1";
+    let payload = format!(r#"{{"statusCode":200,"multiValueHeaders":{{"{name}":[{values}]}}}}"#);
+    let failure = refused(&payload);
+    assert_eq!(failure.error_type, "Function.ResponseSizeTooLarge");
 }
 
 #[test]
