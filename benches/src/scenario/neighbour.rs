@@ -17,6 +17,11 @@ pub(super) const FLOOD: usize = 500;
 /// The neighbour's connections at half load: fewer than it may have invocations, so that none is
 /// turned away.
 const CONNECTIONS: usize = 128;
+/// Those of a neighbour that computes: enough that it always has work on every core, and few,
+/// since its invocations take turns and end together, and CPU is counted when one ends.
+const WORKERS: usize = 16;
+/// How much longer shares are measured than latencies, for the same reason.
+const SHARE_TIMES: u32 = 2;
 /// How often the neighbour's quiet throughput is measured before the rounds.
 const CALIBRATIONS: usize = 3;
 /// How often `/metrics` is asked for.
@@ -245,18 +250,24 @@ struct Shared {
 }
 
 /// The neighbour's part of the CPU that guests used while both asked for all of it.
-fn share(server: &Server, neighbour: &str, path: &str, plan: Plan) -> Result<Shared> {
+fn share(
+    server: &Server,
+    neighbour: &str,
+    path: &str,
+    connections: usize,
+    plan: Plan,
+) -> Result<Shared> {
     let cpu = |function: &str| -> Result<f64> {
         let metrics = server.metrics()?;
         let name = "dunlin_invocation_cpu_seconds_total";
         metrics.sum(name, &[("function", function)])
     };
     let flood = flood(server, "/spin")?;
-    let load = Closed::start(server.endpoint(path), RESERVED);
+    let load = Closed::start(server.endpoint(path), connections);
     // CPU is counted when an invocation ends: let those end that began alone.
     std::thread::sleep(Duration::from_secs(2));
     let before = (cpu(neighbour)?, cpu("spinner")?);
-    std::thread::sleep(plan.time);
+    std::thread::sleep(plan.time * SHARE_TIMES);
     let after = (cpu(neighbour)?, cpu("spinner")?);
     let seen = load.stop()?;
     seen.only(&[200])?;
@@ -271,9 +282,13 @@ fn share(server: &Server, neighbour: &str, path: &str, plan: Plan) -> Result<Sha
 
 fn shares(setup: &Setup, plan: Plan, weights: (u32, u32)) -> Result<Vec<Vec<String>>> {
     let weight = f64::from(weights.0) / f64::from(weights.0 + weights.1);
-    let of_rounds = |server: Server, neighbour: &str, path: &str| -> Result<(Spread, Spread)> {
+    let of_rounds = |server: Server,
+                     neighbour: &str,
+                     path: &str,
+                     connections: usize|
+     -> Result<(Spread, Spread)> {
         let shares: Result<Vec<Shared>> = (0..plan.rounds.div_ceil(3))
-            .map(|_| share(&server, neighbour, path, plan))
+            .map(|_| share(&server, neighbour, path, connections, plan))
             .collect();
         server.stop()?;
         let shares = shares?;
@@ -282,8 +297,8 @@ fn shares(setup: &Setup, plan: Plan, weights: (u32, u32)) -> Result<Vec<Vec<Stri
             Spread::of(shares.iter().map(|share| share.rate)),
         ))
     };
-    let (busy, _) = of_rounds(start_worker(setup, weights)?, "worker", "/work")?;
-    let (hello, hello_rate) = of_rounds(start(setup, weights)?, "hello", "/hello")?;
+    let (busy, _) = of_rounds(start_worker(setup, weights)?, "worker", "/work", WORKERS)?;
+    let (hello, hello_rate) = of_rounds(start(setup, weights)?, "hello", "/hello", RESERVED)?;
     let off = (busy.median / 100.0 - weight).abs() / weight;
     let weights = format!("{} to {}", weights.0, weights.1);
     Ok(vec![
