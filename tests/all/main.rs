@@ -10,6 +10,7 @@ mod hostile;
 mod http;
 mod limits;
 mod scene;
+mod structure;
 mod twins;
 mod wat;
 mod watch;

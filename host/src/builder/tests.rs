@@ -261,6 +261,39 @@ async fn missing_tools_are_named_with_the_remedy() {
     }
 }
 
+/// With a compiler that lacks the target until rustup has been there.
+#[tokio::test]
+async fn a_missing_target_is_added() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = Folder::new();
+    let package = folder.package("p", "p", CDYLIB);
+    let library = folder.path("library");
+    let tool = |name: &str, script: String| {
+        let path = folder.file(name, &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    };
+    let asked = folder.path("asked");
+    let rustc = tool("rustc", format!("echo '{}'", library.display()));
+    let rustup = tool(
+        "rustup",
+        format!(
+            "echo \"$@\" > '{}'; mkdir '{}'",
+            asked.display(),
+            library.display()
+        ),
+    );
+    let mut builder = builder(&folder);
+    builder.cargo.rustc = rustc.into();
+    builder.cargo.rustup = rustup.into();
+    let packages = std::slice::from_ref(&package);
+    builder.build(packages, Progress::Quiet).await.unwrap();
+    assert_eq!(
+        fs::read_to_string(asked).unwrap(),
+        "target add wasm32-wasip2\n"
+    );
+}
+
 #[test]
 fn the_host_s_own_variables_are_kept_from_guests() {
     let variables = [

@@ -245,7 +245,7 @@ impl Cache {
                 let output = self.directory.join(format!("{name}.out.tmp"));
                 let _ = std::fs::remove_file(&output);
                 write_file(&input, component, 0o600)?;
-                let result = run_compiler(program, &input, &output, cancelled);
+                let result = run_compiler(program, &input, &output, COMPILE_TIMEOUT, cancelled);
                 let _ = std::fs::remove_file(&input);
                 let bytes = result.and_then(|()| {
                     std::fs::read(&output).map_err(CompileError::io("cannot read", &output))
@@ -323,6 +323,7 @@ fn run_compiler(
     program: &Path,
     input: &Path,
     output: &Path,
+    limit: Duration,
     cancelled: &CancellationToken,
 ) -> Result<(), CompileError> {
     let mut child = Command::new(program)
@@ -354,11 +355,11 @@ fn run_compiler(
                 end(&mut child);
                 return Err(CompileError::Cancelled);
             }
-            None if began.elapsed() > COMPILE_TIMEOUT => {
+            None if began.elapsed() > limit => {
                 end(&mut child);
                 return Err(CompileError::Exceeded(format!(
                     "took longer than {} s",
-                    COMPILE_TIMEOUT.as_secs()
+                    limit.as_secs()
                 )));
             }
             None => std::thread::sleep(Duration::from_millis(2)),
@@ -444,6 +445,36 @@ mod tests {
         assert!(used_code.exists());
         assert!(!unused_code.exists());
         assert!(!other.exists());
+    }
+
+    /// A compiler that is this script, with a bound of two seconds.
+    fn compiler(script: &str, cancelled: &CancellationToken) -> CompileError {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("compiler");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let none = Path::new("none");
+        run_compiler(&program, none, none, Duration::from_secs(2), cancelled).unwrap_err()
+    }
+
+    #[test]
+    fn a_compiler_that_takes_too_long_or_breaks_down_is_told_from_one_that_refuses() {
+        let wanted = CancellationToken::new();
+        for (script, expected) in [
+            ("exec sleep 100", "the compiler took longer than 2 s; "),
+            (
+                "kill -9 $$",
+                "the compiler ended with signal: 9 (SIGKILL); ",
+            ),
+            ("echo too odd >&2; exit 1", "it does not compile: too odd"),
+        ] {
+            let error = compiler(script, &wanted).to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        wanted.cancel();
+        let error = compiler("exec sleep 100", &wanted);
+        assert!(matches!(error, CompileError::Cancelled), "{error}");
     }
 
     #[test]

@@ -186,7 +186,8 @@ impl Version {
         let again = |instance: &Instance| {
             sound
                 && self.common.spec.isolation == Isolation::Reuse
-                && instance.served < instance_lifetime(instance.store().data())
+                && instance.served
+                    < lifetime_at(std::ptr::from_ref(instance.store().data()) as usize)
         };
         if lease.instance.as_ref().is_some_and(again)
             && let Some(instance) = lease.instance.take()
@@ -328,14 +329,14 @@ impl Drop for Version {
     }
 }
 
-/// How many invocations this instance serves, drawn from its own address so
-/// that it needs no place: stores are boxed and spread over the heap.
-fn instance_lifetime(state: &State) -> u32 {
+/// How many invocations the instance whose state is at this address serves: drawn from
+/// the address, so that it needs no place. Stores are boxed and spread over the heap.
+fn lifetime_at(address: usize) -> u32 {
     use std::hash::{BuildHasher as _, RandomState};
     thread_local! {
         static SEED: RandomState = RandomState::new();
     }
-    let hash = SEED.with(|seed| seed.hash_one(std::ptr::from_ref(state) as usize));
+    let hash = SEED.with(|seed| seed.hash_one(address));
     REUSE_SERVES.start + (hash % u64::from(REUSE_SERVES.end - REUSE_SERVES.start)) as u32
 }
 
@@ -357,5 +358,22 @@ impl Loaded {
             .iter()
             .filter_map(Weak::upgrade)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reused_instances_serve_a_bounded_number_of_invocations_and_not_all_the_same() {
+        let lifetimes: Vec<u32> = (0..1000).map(|n| lifetime_at(n * 4096)).collect();
+        assert!(lifetimes.iter().all(|n| REUSE_SERVES.contains(n)));
+        let (least, most) = (lifetimes.iter().min(), lifetimes.iter().max());
+        assert!(
+            most.unwrap() - least.unwrap() > 800,
+            "{least:?} to {most:?}"
+        );
+        assert_eq!(lifetime_at(4096), lifetime_at(4096));
     }
 }

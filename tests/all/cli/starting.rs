@@ -102,6 +102,72 @@ fn a_signal_ends_a_host_that_compiles_and_its_compiler() {
 }
 
 #[test]
+fn the_compiler_has_bounds_of_the_system() {
+    let compiling = compiling();
+    let limits = format!("/proc/{}/limits", compiling.compiler.as_raw_nonzero());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let of = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let values = line[name.len()..].split_whitespace();
+        values.take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("Max address space"), ["8589934592", "8589934592"]);
+    assert_eq!(of("Max cpu time"), ["600", "600"]);
+    assert_eq!(of("Max core file size"), ["0", "0"]);
+}
+
+/// A package whose build lasts until nobody waits for it any more.
+fn endless(folder: &Path) {
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    std::fs::create_dir(folder.join("src")).unwrap();
+    write(
+        "Cargo.toml",
+        "[package]\nname = \"endless\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
+         [workspace]\n",
+    );
+    write("src/lib.rs", "");
+    write(
+        "build.rs",
+        r#"use std::os::unix::process::parent_id;
+fn main() {
+    std::fs::write("building", parent_id().to_string()).unwrap();
+    let cargo = parent_id();
+    for _ in 0..1200 {
+        if parent_id() != cargo {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+"#,
+    );
+    write("dunlin.toml", "[function.endless]\nsource = \".\"\n");
+}
+
+#[test]
+fn a_signal_ends_a_host_that_builds_and_its_cargo() {
+    let folder = tempfile::tempdir().unwrap();
+    endless(folder.path());
+    let mut host = Command::new(dunlin())
+        .args(["up", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .env("CARGO_TARGET_DIR", folder.path().join("target"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let cargo = eventually("the build", || {
+        let text = std::fs::read_to_string(folder.path().join("building")).ok()?;
+        Some(pid(text.parse().ok()?))
+    });
+    kill_process(pid(host.id()), Signal::TERM).unwrap();
+    let status = within(PATIENCE, "the host's end", || host.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{status}");
+    eventually("cargo's end", || is_gone(cargo));
+}
+
+#[test]
 fn a_host_that_is_killed_leaves_no_compiler_behind() {
     let (_, compiler) = compiling().signalled(Signal::KILL);
     eventually("the compiler's end", || is_gone(compiler));
