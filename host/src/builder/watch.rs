@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -28,6 +28,9 @@ use crate::function::FunctionName;
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Files that change all the time are not waited for any longer.
 const DEBOUNCE_AT_MOST: Duration = Duration::from_secs(2);
+
+/// How far the times of files may be behind the clock: file systems count them coarsely.
+const COARSE: Duration = Duration::from_secs(1);
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,16 +104,30 @@ impl Watcher {
             folders: BTreeMap::new(),
             built: BTreeMap::new(),
         };
-        watcher.update(manifest, config)?;
+        watcher.follow(manifest, config).1?;
         Ok(watcher)
     }
 
     /// Watches what another configuration is made from. Changes that were seen and not
-    /// yet taken stay.
+    /// yet taken stay. Of files that were not watched before, those are changes that were
+    /// written after `begun`, when the build began that says it has read them: it may have
+    /// been before.
     ///
     /// # Errors
     /// If the system refuses a folder; the others are watched.
-    pub fn update(&mut self, manifest: &Path, config: &Config) -> Result<(), WatchError> {
+    pub fn update(
+        &mut self,
+        manifest: &Path,
+        config: &Config,
+        begun: SystemTime,
+    ) -> Result<(), WatchError> {
+        let (before, followed) = self.follow(manifest, config);
+        self.shared.compare(&before, begun);
+        followed
+    }
+
+    /// Watches what a configuration is made from. Answers what was watched before.
+    fn follow(&mut self, manifest: &Path, config: &Config) -> (Rules, Result<(), WatchError>) {
         let sources = || config.functions.iter().map(|function| &function.component);
         self.built
             .retain(|package, _| sources().any(|source| source.package() == Some(package)));
@@ -121,7 +138,7 @@ impl Watcher {
         }
         let rules = Rules::new(manifest, config, &self.built);
         let folders = rules.folders();
-        *self.shared.rules() = rules;
+        let before = std::mem::replace(&mut *self.shared.rules(), rules);
         // First, since one that is watched with all that is in it takes that with it.
         for path in self.folders.keys().filter(|&f| !folders.contains_key(f)) {
             // Refused if the folder is gone, and then it is not watched either.
@@ -136,7 +153,7 @@ impl Watcher {
             }
         }
         self.folders = folders;
-        refused
+        (before, refused)
     }
 
     /// The next changes, as soon as nothing has changed for 100 ms. Cancel safe: what is
@@ -169,6 +186,33 @@ impl Shared {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes what was written before it was watched.
+    fn compare(&self, before: &Rules, begun: SystemTime) {
+        let since = begun - COARSE;
+        let written = |path: &Path| {
+            let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|at| at >= since)
+        };
+        let rules = self.rules();
+        let new = rules
+            .files
+            .iter()
+            .filter(|(path, _)| before.meaning(path).is_empty());
+        let changes: BTreeSet<Change> = new
+            .filter(|(path, _)| written(path))
+            .flat_map(|(_, changes)| changes.iter().cloned())
+            .collect();
+        drop(rules);
+        self.note(changes);
+    }
+
+    fn note(&self, changes: BTreeSet<Change>) {
+        if !changes.is_empty() {
+            self.pending().extend(changes);
+            self.changed.notify_one();
+        }
+    }
+
     fn take(&self, event: notify::Result<Event>) {
         let changes = match event {
             // Events were lost: anything may have changed.
@@ -181,10 +225,7 @@ impl Shared {
             }
             Ok(_) => BTreeSet::new(),
         };
-        if !changes.is_empty() {
-            self.pending().extend(changes);
-            self.changed.notify_one();
-        }
+        self.note(changes);
     }
 }
 
@@ -375,6 +416,11 @@ mod tests {
         ComponentSource, DEFAULT_PROVISIONED, DEFAULT_WEIGHT, FunctionSpec, Isolation, Limits,
     };
 
+    /// After all that a test writes.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(60)
+    }
+
     fn spec(name: &str, component: ComponentSource) -> FunctionSpec {
         FunctionSpec {
             name: FunctionName::new(name).unwrap(),
@@ -532,9 +578,39 @@ mod tests {
             functions: vec![spec("x", ComponentSource::File(dir.path().join("x.wasm")))],
             ..Config::default()
         };
-        watcher.update(&manifest, &config).unwrap();
+        watcher.update(&manifest, &config, later()).unwrap();
         let changes = write(&dir, &["x.wasm"], &watcher).await;
         assert_eq!(changes, [function("x")].into());
+    }
+
+    #[tokio::test]
+    async fn what_was_written_between_the_build_and_the_watch_is_a_change() {
+        let dir = folder(&["pkg/Cargo.toml", "old.txt", "new.txt"]);
+        let manifest = dir.path().join("dunlin.toml");
+        let mut watcher = Watcher::new(&manifest, &Config::default()).unwrap();
+        let begun = SystemTime::now();
+        let long_ago = begun - Duration::from_secs(60);
+        let old = fs::File::open(dir.path().join("old.txt")).unwrap();
+        old.set_modified(long_ago).unwrap();
+        let cargo_toml = fs::File::open(dir.path().join("pkg/Cargo.toml")).unwrap();
+        cargo_toml.set_modified(long_ago).unwrap();
+        let config = |read: &[&str]| Config {
+            functions: vec![built(&dir, "pkg", read)],
+            ..Config::default()
+        };
+        watcher
+            .update(&manifest, &config(&["old.txt"]), begun)
+            .unwrap();
+        assert!(watcher.shared.pending().is_empty());
+        watcher
+            .update(&manifest, &config(&["old.txt", "new.txt"]), begun)
+            .unwrap();
+        assert_eq!(watcher.next().await, [function("built")].into());
+        // Once: it is watched now.
+        watcher
+            .update(&manifest, &config(&["old.txt", "new.txt"]), begun)
+            .unwrap();
+        assert!(watcher.shared.pending().is_empty());
     }
 
     #[tokio::test]
@@ -554,11 +630,13 @@ mod tests {
             folder: dir.path().join("pkg"),
             built: None,
         };
-        watcher.update(&manifest, &config(unbuilt)).unwrap();
+        watcher
+            .update(&manifest, &config(unbuilt), later())
+            .unwrap();
         assert_eq!(write(&dir, &["a/b/c.txt"], &watcher).await, seen);
         // A part of what was watched as a whole.
         let next = built(&dir, "pkg", &["a/b/c.txt", "z.txt"]);
-        watcher.update(&manifest, &config(next)).unwrap();
+        watcher.update(&manifest, &config(next), later()).unwrap();
         assert_eq!(write(&dir, &["a/b/c.txt"], &watcher).await, seen);
         let both = ["a/new.txt", "dunlin.toml"];
         assert_eq!(

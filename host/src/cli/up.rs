@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -116,6 +116,7 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
         true => Some(Watcher::new(&manifest, &config)?),
         false => None,
     };
+    let begun = SystemTime::now();
     tokio::select! {
         // Cargo gets a signal of the terminal, too, and may end first.
         biased;
@@ -141,7 +142,7 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
 
     if let Some(watcher) = &mut watcher {
         // Now also the local dependencies, which the build has told.
-        source.watch(watcher, &config);
+        source.watch(watcher, &config, begun);
         loop {
             tokio::select! {
                 () = signals.next() => break,
@@ -210,10 +211,10 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Watches what this is made from. A host that serves goes on if the system refuses
+    /// Watches what this is made from, by a build that began then. A host that serves goes on if the system refuses
     /// to watch all of it.
-    fn watch(&self, watcher: &mut Watcher, config: &Config) {
-        if let Err(error) = watcher.update(self.manifest, config) {
+    fn watch(&self, watcher: &mut Watcher, config: &Config, begun: SystemTime) {
+        if let Err(error) = watcher.update(self.manifest, config, begun) {
             say(&format!("{:#}\n", anyhow::Error::from(error)));
         }
     }
@@ -231,10 +232,11 @@ impl Source<'_> {
             self.host = config.host.clone();
         }
         if changes.contains(&Change::Manifest) {
-            self.watch(watcher, &config);
+            self.watch(watcher, &config, SystemTime::now());
         }
+        let begun = SystemTime::now();
         self.build(&mut config.functions).await?;
-        self.watch(watcher, &config);
+        self.watch(watcher, &config, begun);
         app.swap(config.functions, &config.places).await?;
         Ok(())
     }
