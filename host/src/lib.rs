@@ -16,3 +16,4 @@ pub mod trigger;
 
 mod body;
 mod capability;
+mod hex;

@@ -43,9 +43,10 @@ use subtle::ConstantTimeEq;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
 use super::credentials::Credentials;
+use crate::hex::hex;
 use authorization::Authorization;
 use clock::{basic_iso_8601, check_skew, date_of, signing_time};
-use signature::{Scope, hex, signature, string_to_sign};
+use signature::{Scope, signature, string_to_sign};
 
 pub use error::SignatureError;
 

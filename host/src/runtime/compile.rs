@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::hex::hex;
+
 /// Lambda's limit for a function's code is 50 MB zipped; a component may be
 /// five times that.
 pub const MAX_COMPONENT: u64 = 250 << 20;
@@ -47,16 +49,6 @@ impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 /// Machine code that no start asked for in this time is deleted: thirty days, so

@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::{ALGORITHM, Credentials, PayloadHash, TERMINATOR};
+use crate::hex::hex;
 
 /// What a signing key is good for: a day, a region, a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,16 +64,4 @@ fn hmac(key: &[u8], message: &str) -> [u8; 32] {
         .finalize()
         .into_bytes()
         .into()
-}
-
-/// Lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-    ];
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 0xf])
-        .map(|digit| DIGITS[usize::from(digit)])
-        .collect()
 }
