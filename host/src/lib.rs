@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod function;
 pub mod invocation;
 pub mod runtime;
+pub mod store;
 pub mod telemetry;
 pub mod trigger;
 

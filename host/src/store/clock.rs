@@ -1,0 +1,120 @@
+//! The time by which messages are visible, events age and schedules fire.
+//!
+//! A box may start without a clock, in 1970, and learn the time later; a wrong time
+//! server may set it anywhere. So the store's time follows one rule: **it never goes
+//! back**. It is the wall clock's while that is ahead of all that the store has seen,
+//! over restarts too; else it goes on from there at the pace of the monotonic clock,
+//! until the wall clock has caught up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where the time comes from.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970, by the wall clock.
+    fn wall(&self) -> i64;
+    /// Since any fixed moment, never going back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The machine's own clocks.
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall(&self) -> i64 {
+        // Before 1970 is not a time that a store can have seen.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The store's time.
+pub struct Timeline {
+    clock: Arc<dyn Clock>,
+    /// The latest that was seen, and when that was.
+    seen: i64,
+    at: Duration,
+}
+
+impl Timeline {
+    /// Goes on from the latest time that was seen before, in milliseconds since 1970.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, seen: i64) -> Self {
+        let at = clock.monotonic();
+        Self { clock, seen, at }
+    }
+
+    /// The time now, in milliseconds since 1970.
+    pub fn now(&mut self) -> i64 {
+        let at = self.clock.monotonic();
+        let passed = at.saturating_sub(self.at);
+        let steady = self.seen + i64::try_from(passed.as_millis()).unwrap_or(0);
+        let wall = self.clock.wall();
+        if wall >= steady {
+            (self.seen, self.at) = (wall, at);
+            return wall;
+        }
+        steady
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Set {
+        wall: AtomicI64,
+        monotonic: AtomicU64,
+    }
+
+    impl Clock for Set {
+        fn wall(&self) -> i64 {
+            self.wall.load(Ordering::SeqCst)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.monotonic.load(Ordering::SeqCst))
+        }
+    }
+
+    #[test]
+    fn time_never_goes_back_and_goes_on_without_the_wall_clock() {
+        let clock = Arc::new(Set::default());
+        let at = |wall: i64, monotonic: u64| {
+            clock.wall.store(wall, Ordering::SeqCst);
+            clock.monotonic.store(monotonic, Ordering::SeqCst);
+        };
+        at(0, 0);
+        // Started in 1970, and the store has seen more.
+        let mut timeline = Timeline::new(clock.clone(), 5_000);
+        assert_eq!(timeline.now(), 5_000);
+        at(10, 700);
+        assert_eq!(timeline.now(), 5_700);
+        // It learns the time.
+        at(9_000, 800);
+        assert_eq!(timeline.now(), 9_000);
+        // And is set back.
+        at(1, 1_000);
+        assert_eq!(timeline.now(), 9_200);
+        at(2, 1_000);
+        assert_eq!(timeline.now(), 9_200);
+        at(9_300, 1_200);
+        assert_eq!(timeline.now(), 9_400);
+        at(9_500, 1_300);
+        assert_eq!(timeline.now(), 9_500);
+    }
+}

@@ -1,0 +1,162 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct Fixed(AtomicI64);
+
+impl Clock for Fixed {
+    fn wall(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+fn open(folder: &TempDir, wall: i64) -> (Writer, JoinHandle<()>) {
+    let clock = Arc::new(Fixed(AtomicI64::new(wall)));
+    let migrate = |connection: &Connection| {
+        connection.execute_batch("CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, at INTEGER)")
+    };
+    Writer::open(&folder.path().join("t.db"), clock, migrate).unwrap()
+}
+
+fn insert(n: i64) -> impl FnOnce(&Connection, i64) -> rusqlite::Result<usize> + Send + 'static {
+    move |connection, now| connection.execute("INSERT INTO t (n, at) VALUES (?1, ?2)", [n, now])
+}
+
+fn count(connection: &Connection) -> i64 {
+    let count = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+    count.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_answered_is_there_after_a_restart_and_time_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let (writer, thread) = open(&folder, 1000);
+    let all = (0..1000).map(|n| {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.write(insert(n)).await })
+    });
+    for write in all.collect::<Vec<_>>() {
+        assert_eq!(write.await.unwrap(), Ok(1));
+    }
+    assert_eq!(count(&writer.reader().unwrap()), 1000);
+    drop(writer);
+    thread.join().unwrap();
+    // With a clock that was set back.
+    let (writer, _thread) = open(&folder, 1);
+    writer.write(insert(5000)).await.unwrap();
+    let reader = writer.reader().unwrap();
+    let at = reader.query_row("SELECT at FROM t WHERE n = 5000", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    assert_eq!(at.unwrap(), 1000);
+    assert_eq!(count(&reader), 1001);
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    writer.write(insert(1)).await.unwrap();
+    for name in ["t.db", "t.db-wal", "t.db-shm"] {
+        let mode = std::fs::metadata(folder.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_nothing_waits_for_no_disk() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    writer.write(insert(1)).await.unwrap();
+    let wal = || {
+        std::fs::metadata(folder.path().join("t.db-wal"))
+            .unwrap()
+            .len()
+    };
+    let before = wal();
+    let looks = |connection: &Connection, _: i64| Ok(count(connection));
+    assert_eq!(writer.write(looks).await, Ok(1));
+    assert_eq!(wal(), before);
+}
+
+#[tokio::test]
+async fn a_reader_cannot_write() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    let reader = writer.reader().unwrap();
+    assert!(reader.execute("INSERT INTO t (n) VALUES (1)", []).is_err());
+}
+
+/// What the disk may hold, in pages.
+async fn bound(writer: &Writer, pages: i64) {
+    let set = move |connection: &Connection, _| {
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+    };
+    writer.write(set).await.unwrap();
+}
+
+fn fill(connection: &Connection, _now: i64) -> rusqlite::Result<()> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS big (b BLOB)")?;
+    connection.execute("INSERT INTO big VALUES (zeroblob(1000000))", [])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    writer.write(insert(1)).await.unwrap();
+    bound(&writer, 20).await;
+    assert_eq!(writer.write(fill).await, Err(WriteError::Full));
+    // There is room for little.
+    writer.write(insert(2)).await.unwrap();
+    bound(&writer, 1_000_000).await;
+    writer.write(fill).await.unwrap();
+    assert_eq!(count(&writer.reader().unwrap()), 2);
+}
+
+#[tokio::test]
+async fn after_a_failure_nothing_is_acknowledged_any_more() {
+    let folder = TempDir::new().unwrap();
+    let (writer, thread) = open(&folder, 1);
+    writer.write(insert(1)).await.unwrap();
+    let fails = |connection: &Connection, _: i64| {
+        connection.execute("INSERT INTO t (n) VALUES (2)", [])?;
+        connection.execute("INSERT INTO nothing VALUES (1)", [])
+    };
+    let error = writer.write(fails).await.unwrap_err();
+    assert!(
+        matches!(&error, WriteError::Broken(why) if why.contains("nothing")),
+        "{error}"
+    );
+    assert!(writer.broken().await.contains("nothing"));
+    assert_eq!(writer.write(insert(3)).await, Err(error));
+    thread.join().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    assert_eq!(count(&writer.reader().unwrap()), 1);
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_breaks_the_store_and_hangs_nobody() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    let panics =
+        |_: &Connection, _: i64| -> rusqlite::Result<()> { panic!("a mistake of the host") };
+    assert!(matches!(
+        writer.write(panics).await,
+        Err(WriteError::Broken(_))
+    ));
+    assert!(matches!(
+        writer.write(insert(1)).await,
+        Err(WriteError::Broken(_))
+    ));
+}
