@@ -1,0 +1,123 @@
+//! Messages: as they are sent, as they lie there, as they are received.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{QueueName, Receipt};
+
+/// The value of an attribute, with its type as the sender wrote it: `String`, `Number` or
+/// `Binary`, with a label of its own after a dot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// The type.
+    #[serde(rename = "t")]
+    pub kind: String,
+    /// The value: text, or the bytes of a `Binary`.
+    #[serde(rename = "v")]
+    pub value: Vec<u8>,
+}
+
+/// By name.
+pub type Attributes = BTreeMap<String, Attribute>;
+
+/// A message to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    /// What it says.
+    pub body: Bytes,
+    /// What it carries beside.
+    pub attributes: Attributes,
+    /// How long it is hidden; the queue's own if none is given. Not in a FIFO queue.
+    pub delay: Option<Duration>,
+    /// FIFO queues: messages of one group come in order, one after another.
+    pub group: Option<String>,
+    /// FIFO queues: a message with the same is taken for the same within five minutes.
+    pub deduplication: Option<String>,
+}
+
+impl NewMessage {
+    /// Of this body, and nothing else.
+    #[must_use]
+    pub fn of(body: impl Into<Bytes>) -> Self {
+        Self {
+            body: body.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What counts against the queue's limits, in bytes: names, types and values of the
+    /// attributes too.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let attributes = self.attributes.iter();
+        let attributes = attributes.map(|(name, a)| name.len() + a.kind.len() + a.value.len());
+        (self.body.len() + attributes.sum::<usize>()) as u64
+    }
+}
+
+/// A message that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its id, which it keeps wherever it goes.
+    pub id: Uuid,
+    /// Its place among all messages: later ones have greater numbers.
+    pub sequence: u64,
+}
+
+/// A message that lies in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// See [`Sent::id`].
+    pub id: Uuid,
+    /// See [`Sent::sequence`].
+    pub sequence: u64,
+    /// What it says.
+    pub body: Bytes,
+    /// What it carries beside.
+    pub attributes: Attributes,
+    /// When it was sent, in milliseconds since 1970.
+    pub sent: i64,
+    /// From when on it may be received, in milliseconds since 1970.
+    pub visible: i64,
+    /// How often it was received.
+    pub receives: u32,
+    /// When that was first, in milliseconds since 1970.
+    pub first_received: Option<i64>,
+    /// FIFO: its group.
+    pub group: Option<String>,
+    /// FIFO: its deduplication id.
+    pub deduplication: Option<String>,
+    /// Where it failed, if it is a dead letter.
+    pub dead: Option<Dead>,
+}
+
+/// Why a message is a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// The queue that it comes from.
+    pub source: QueueName,
+    /// What was wrong.
+    pub reason: String,
+}
+
+/// A message that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What was received; this receive is counted.
+    pub message: Message,
+    /// What settles it.
+    pub receipt: Receipt,
+}
+
+/// Who holds what was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A client beyond this process: its receipts hold over a restart of the host.
+    Outside,
+    /// The host itself: what it holds comes back at once when it starts anew.
+    Host,
+}
