@@ -8,3 +8,4 @@ pub mod lambda;
 pub mod operator;
 pub mod server;
 pub mod sigv4;
+pub mod sqs;

@@ -2,8 +2,10 @@
 //! deployed, and drains in order.
 
 mod machine;
+mod queues;
 mod state_dir;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +25,14 @@ use crate::api::guard::Guard;
 use crate::api::lambda::Lambda;
 use crate::api::operator::Operator;
 use crate::api::server::{self, Admin};
-use crate::config::{HostConfig, Places, Problem, Problems, Signatures};
+use crate::api::sqs::Sqs;
+use crate::config::{Config, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::FunctionSpec;
+use crate::queue::sqlite::SqliteQueues;
+use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
+use crate::store::{OpenError, SystemClock};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
 
@@ -65,6 +71,12 @@ pub enum AppError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The queues cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The manifest's queues cannot be declared.
+    #[error("the queues of the manifest: {0}")]
+    Queue(#[from] QueueError),
     /// A thread or runtime cannot be started.
     #[error("cannot start")]
     Io(#[from] std::io::Error),
@@ -98,6 +110,7 @@ pub struct App {
     /// Direct invocations that run, whether their clients wait or not.
     direct: TaskTracker,
     keeper: JoinHandle<()>,
+    queues: Arc<SqliteQueues>,
     /// Wakes it before its time.
     look_after: Arc<Notify>,
     deployed: Deployed,
@@ -121,19 +134,17 @@ struct Deployed {
 
 impl App {
     /// Loads the functions, binds the addresses, and serves. Must be called in
-    /// a runtime of its own: the cores have theirs. `places` has the key of each
-    /// function's component, for what is wrong with it.
+    /// a runtime of its own: the cores have theirs.
     ///
     /// # Errors
     /// If anything is wrong; then nothing was served.
     pub async fn start(
-        host: &HostConfig,
-        functions: Vec<FunctionSpec>,
-        places: &Places,
+        config: &Config,
         state: &StateDir,
         compiler: Compiler,
         log: Log,
     ) -> Result<Self, AppError> {
+        let host = &config.host;
         let telemetry = Telemetry {
             log,
             metrics: Arc::new(Metrics::new()?),
@@ -171,13 +182,20 @@ impl App {
             concurrency: host.admission.concurrency,
         };
 
-        let versions = parts.load(functions, &[], places).await?;
+        let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
         let admission = Admission::new(
             parts.concurrency,
             host.admission.wait,
             versions.iter().map(|(spec, _)| spec),
         );
+
+        let (queues, _) = SqliteQueues::open(
+            &state.path().join("queue.db"),
+            Arc::new(SystemClock::default()),
+        )?;
+        let queues = Arc::new(queues);
+        queues::declare(&*queues, &config.queues, &parts.telemetry).await?;
 
         // All is well: only now anything listens.
         let http_socket = bind(host.http.listen, "host.http, --http")?;
@@ -237,6 +255,13 @@ impl App {
             keys,
             signatures: host.admin.signatures,
             lambda,
+            sqs: Sqs::new(
+                Arc::clone(&queues) as Arc<dyn QueueStore>,
+                queues.receipt_key().clone(),
+                identity.account.clone(),
+                identity.region.clone(),
+                api_drained.clone(),
+            ),
             operator: metrics_socket.is_none().then(|| operator.clone()),
             invocations: Admin::room_for_invocations(),
         });
@@ -292,6 +317,7 @@ impl App {
             cores,
             direct,
             keeper,
+            queues,
             look_after,
             deployed,
             drain_timeout: host.drain_timeout,
@@ -304,6 +330,13 @@ impl App {
         self.addresses
     }
 
+    /// Waits until the disk of the queues has failed, and says how. Nothing is accepted
+    /// any more then: the host is to end.
+    pub fn broken(&self) -> impl Future<Output = String> + use<> {
+        let queues = Arc::clone(&self.queues);
+        async move { queues.broken().await }
+    }
+
     /// The functions that are deployed.
     pub fn functions(&self) -> impl Iterator<Item = &FunctionSpec> {
         self.deployed.functions.iter().map(|(spec, _)| spec)
@@ -314,15 +347,9 @@ impl App {
     ///
     /// # Errors
     /// If one cannot be deployed: then all stays as it was.
-    pub async fn swap(
-        &mut self,
-        functions: Vec<FunctionSpec>,
-        places: &Places,
-    ) -> Result<(), AppError> {
-        let versions = self
-            .parts
-            .load(functions, &self.deployed.functions, places)
-            .await?;
+    pub async fn swap(&mut self, config: &Config) -> Result<(), AppError> {
+        let versions = self.parts.load(config, &self.deployed.functions).await?;
+        queues::declare(&*self.queues, &config.queues, &self.parts.telemetry).await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
             versions.iter().map(|(spec, _)| spec),
@@ -395,14 +422,13 @@ impl Parts {
     /// Loads what is not loaded yet, and finds every problem.
     async fn load(
         &self,
-        functions: Vec<FunctionSpec>,
+        config: &Config,
         before: &[(FunctionSpec, Arc<Version>)],
-        places: &Places,
     ) -> Result<Vec<(FunctionSpec, Arc<Version>)>, Problems> {
-        let mut versions = Vec::with_capacity(functions.len());
+        let mut versions = Vec::with_capacity(config.functions.len());
         let mut problems = Vec::new();
-        for spec in functions {
-            let place = &places[&spec.name];
+        for spec in config.functions.iter().cloned() {
+            let place = &config.places[&spec.name];
             let Some(path) = spec.component.file().map(Path::to_owned) else {
                 problems.push(place.problem("it is not built", "run `dunlin build`"));
                 continue;

@@ -15,6 +15,7 @@ mod document;
 mod function;
 mod host;
 mod problem;
+mod queue;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
 use crate::function::{ByteSize, FunctionName, FunctionSpec};
+use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::MemoryReset;
 use crate::telemetry::LogInvocations;
 
@@ -82,6 +84,8 @@ pub struct Config {
     pub host: HostConfig,
     /// The functions, in the order of the manifest.
     pub functions: Vec<FunctionSpec>,
+    /// The queues, in the order of the manifest.
+    pub queues: Vec<(QueueName, QueueSettings)>,
     /// Where the component of each function is named.
     pub places: Places,
     /// The files that values of environment variables and secrets were read from.
@@ -364,10 +368,12 @@ pub fn manifest_path(path: &Path) -> PathBuf {
 fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> Config {
     let host = host::read(&root.table("host"), sources.overrides);
     let read = function::read_all(root, &host, folder, sources);
+    let queues = queue::read_all(root);
     root.unknown();
     Config {
         host,
         functions: read.functions,
+        queues,
         places: read.places,
         value_files: read.value_files,
     }

@@ -5,6 +5,7 @@ mod access;
 mod boto3;
 mod invoke;
 mod operator;
+mod queues;
 mod sign;
 
 use dunlin_tests::{Host, Response};

@@ -22,9 +22,11 @@ use tokio_util::task::TaskTracker;
 use super::credentials::Credentials;
 use super::guard::Guard;
 use super::lambda::error::{ApiError, ThrottleReason};
-use super::lambda::{self, Lambda, Operation};
+use super::lambda::{self, Lambda};
 use super::operator::Operator;
 use super::sigv4::{PayloadHash, RequestHead, Verifier};
+use super::sqs::error::SqsError;
+use super::sqs::{self, Sqs};
 use crate::body::{self, BodyError};
 use crate::config::Signatures;
 use crate::invocation::RequestId;
@@ -36,11 +38,11 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once: an operator's clients and a scraper are few.
 const MAX_CONNECTIONS: usize = 512;
-/// Direct invocations at once. They may take minutes; the rest of the connections is
-/// for whoever asks how the host is.
+/// Direct invocations and operations on queues at once. They may take minutes; the rest of
+/// the connections is for whoever asks how the host is.
 const MAX_INVOCATIONS: usize = MAX_CONNECTIONS - 64;
 /// The services that clients sign for.
-const SERVICES: [&str; 1] = ["lambda"];
+const SERVICES: [&str; 2] = ["lambda", "sqs"];
 /// After an error of the listening socket.
 const PAUSE: Duration = Duration::from_millis(100);
 /// When a client that found no room may try again.
@@ -54,11 +56,13 @@ pub struct Admin {
     pub keys: Vec<Credentials>,
     /// Whether they must be signed.
     pub signatures: Signatures,
-    /// The API.
+    /// The Lambda API.
     pub lambda: Lambda,
+    /// The SQS API.
+    pub sqs: Sqs,
     /// The operator's endpoints, if they are served here.
     pub operator: Option<Operator>,
-    /// Room for direct invocations.
+    /// Room for direct invocations and operations on queues.
     pub invocations: Semaphore,
 }
 
@@ -111,15 +115,14 @@ impl Admin {
             }
             Signatures::Waived => None,
         };
-        let operation = lambda::route(&parts.method, parts.uri.path(), parts.uri.query())?;
-        // From before its body is read until it is answered.
-        let _room = match &operation {
-            Operation::Invoke { .. } => {
-                let Ok(room) = self.invocations.try_acquire() else {
-                    return Ok(crowded(request_id));
-                };
-                room
-            }
+        let path = parts.uri.path();
+        let operation = match sqs::operation(&parts.method, path, &parts.headers) {
+            Some(operation) => Operation::Sqs(operation.to_owned()),
+            None => Operation::Lambda(lambda::route(&parts.method, path, parts.uri.query())?),
+        };
+        // From before its body is read until it is answered: both may take long.
+        let Ok(_room) = self.invocations.try_acquire() else {
+            return Ok(crowded(request_id));
         };
         let limit = operation.body_limit();
         let read = body::read(body, limit as u64, BODY_TIMEOUT, self.lambda.budget());
@@ -147,13 +150,61 @@ impl Admin {
         if let Some(claim) = claim {
             claim.verify(&PayloadHash::of(&body))?;
         }
-        self.lambda
-            .run(operation, &parts.headers, body, request_id)
-            .await
+        match operation {
+            Operation::Lambda(operation) => {
+                let run = self.lambda.run(operation, &parts.headers, body, request_id);
+                run.await
+            }
+            Operation::Sqs(operation) => {
+                let host = host(&parts);
+                let done = self.sqs.run(&operation, host, &body).await;
+                Ok(done.unwrap_or_else(|error| self.failed(&error, request_id)))
+            }
+        }
+    }
+
+    fn failed(&self, error: &SqsError, request_id: RequestId) -> Response<Bytes> {
+        if let SqsError::Internal(why) = error {
+            let message = format!("the queues failed for request {request_id}: {why}");
+            let log = &self.lambda.telemetry().log;
+            log.host(crate::telemetry::Level::Error, &message);
+        }
+        error.clone().into_response(&request_id.to_string())
     }
 }
 
-/// The answer to a direct invocation that finds no room. Its connection ends: kept, it
+/// What a request asks for, of which API.
+enum Operation {
+    Lambda(lambda::Operation),
+    Sqs(String),
+}
+
+impl Operation {
+    fn name(&self) -> &str {
+        match self {
+            Self::Lambda(operation) => operation.name(),
+            Self::Sqs(operation) => operation,
+        }
+    }
+
+    fn body_limit(&self) -> usize {
+        match self {
+            Self::Lambda(operation) => operation.body_limit(),
+            Self::Sqs(_) => sqs::BODY_LIMIT,
+        }
+    }
+}
+
+/// How the client reached this address; the guard has looked at it.
+fn host(parts: &http::request::Parts) -> &str {
+    let header = parts.headers.get(http::header::HOST);
+    header
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or("localhost")
+}
+
+/// The answer to a request that finds no room. Its connection ends: kept, it
 /// would take the place of somebody who asks how the host is.
 fn crowded(request_id: RequestId) -> Response<Bytes> {
     let error = ApiError::TooManyRequests {

@@ -128,17 +128,17 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
     let state = StateDir::open(&args.state_dir(&manifest))?;
     let (log, _writer) = Log::start(std::io::stdout())?;
     let compiler = Compiler::Process(std::env::current_exe()?);
-    let functions = config.functions.clone();
-    let places = &config.places;
     let started = tokio::select! {
         () = signals.next() => return Ok(Exit::Ok),
-        started = App::start(&config.host, functions, places, &state, compiler, log) => started,
+        started = App::start(&config, &state, compiler, log) => started,
     };
     let mut app = match started {
         Err(AppError::Problems(problems)) => return Err(problems.into()),
         started => started?,
     };
     say(&format!("{}\n{}", listening(&app), routes(&app)));
+    let mut broken = std::pin::pin!(app.broken());
+    let gave_up = |why: String| Err(anyhow::anyhow!("{why}: nothing can be accepted any more"));
 
     if let Some(watcher) = &mut watcher {
         // Now also the local dependencies, which the build has told.
@@ -146,6 +146,7 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
         loop {
             tokio::select! {
                 () = signals.next() => break,
+                why = &mut broken => return gave_up(why),
                 changes = watcher.next() => {
                     tokio::select! {
                         () = signals.next() => break,
@@ -158,10 +159,14 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
             }
         }
     } else {
-        signals.next().await;
+        tokio::select! {
+            () = signals.next() => {}
+            why = &mut broken => return gave_up(why),
+        }
     }
 
     tokio::select! {
+        why = &mut broken => gave_up(why),
         in_time = app.drain() => Ok(if in_time { Exit::Ok } else { Exit::Failed }),
         () = signals.next() => Ok(Exit::Failed),
     }
@@ -237,7 +242,7 @@ impl Source<'_> {
         let begun = SystemTime::now();
         self.build(&mut config.functions).await?;
         self.watch(watcher, &config, begun);
-        app.swap(config.functions, &config.places).await?;
+        app.swap(&config).await?;
         Ok(())
     }
 }

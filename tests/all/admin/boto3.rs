@@ -104,3 +104,51 @@ reserved-concurrency = 1
 "#);
     script(&host, "invoke.py");
 }
+
+#[test]
+fn boto3_feeds_and_reads_queues() {
+    let mut host = up(QUEUES);
+    script(&host, "queues.py");
+    // What it left, with its receipts, is there after the host was killed.
+    let state = host.folder().join("kept");
+    std::fs::create_dir(&state).unwrap();
+    for name in ["admin.key", "queue.db", "queue.db-wal"] {
+        assert!(host.state().join(name).is_file(), "{name}");
+    }
+    host.signal(rustix::process::Signal::KILL);
+    host.wait_for_exit(dunlin_tests::PATIENCE);
+    for entry in std::fs::read_dir(host.state()).unwrap().flatten() {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), state.join(entry.file_name())).unwrap();
+        }
+    }
+    rustix::fs::chmod(&state, rustix::fs::Mode::RWXU).unwrap();
+    let again = crate::http::box_with(QUEUES)
+        .args(["--state", state.to_str().unwrap()])
+        .start();
+    let result = run(Command::new(python())
+        .arg(repository().join("tests/all/admin/queues_again.py"))
+        .arg(format!("http://{}", again.admin.address()))
+        .arg(host.folder().join("receipt"))
+        .env_clear()
+        .env("AWS_SHARED_CREDENTIALS_FILE", state.join("admin.key"))
+        .env("AWS_DEFAULT_REGION", "edge-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("HOME", host.folder()));
+    let said = result.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(said.trim(), "ok");
+}
+
+/// A queue with dead letters, a FIFO queue, and one that is soon full.
+const QUEUES: &str = r#"
+[queue.orders]
+dead-letter-queue = "orders-dead"
+max-receives = 2
+
+[queue.orders-dead]
+
+[queue."steps.fifo"]
+
+[queue.small]
+max-messages = 2
+"#;
