@@ -6,10 +6,12 @@
 
 pub mod build;
 pub mod check;
+pub mod client;
 pub mod completions;
 pub mod invoke;
 pub mod man;
 pub mod new;
+pub mod queue;
 #[cfg(test)]
 mod tests;
 pub mod up;
@@ -56,6 +58,7 @@ pub enum Command {
     Build(build::Args),
     Invoke(invoke::Args),
     Check(check::Args),
+    Queue(queue::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

@@ -27,7 +27,7 @@ path = "/probe"
 /// Signs requests with the key in a host's state directory.
 pub(crate) struct Api<'a> {
     host: &'a Host,
-    key: Key,
+    pub(crate) key: Key,
 }
 
 impl<'a> Api<'a> {
@@ -40,7 +40,13 @@ impl<'a> Api<'a> {
 
     /// Sends a signed request.
     #[track_caller]
-    fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let authority = self.host.admin.address().to_string();
         let mut all = vec![("host", authority.as_str())];
         all.extend_from_slice(headers);

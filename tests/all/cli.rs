@@ -2,6 +2,7 @@
 
 mod cache;
 mod functions;
+mod queue;
 mod refusals;
 mod starting;
 

@@ -28,12 +28,16 @@ use error::SqsError;
 /// The header that names an operation, and what its value begins with.
 const TARGET: &str = "x-amz-target";
 const PREFIX: &str = "AmazonSQS.";
+/// What SQS has no operation for, for `dunlin queue`.
+const OWN: &str = "Dunlin.";
 /// A batch has up to ten entries.
 const MAX_BATCH: usize = 10;
 /// SQS's limit for all messages of a batch together, in bytes.
 const MAX_BATCH_BYTES: u64 = 1 << 20;
 /// The largest body of a request: a batch in which every byte is escaped, and then some.
 pub(super) const BODY_LIMIT: usize = 8 << 20;
+/// Messages that are shown at once: with the largest bodies an answer of some MiB.
+const MAX_PEEKED: u64 = 100;
 /// How long a client may wait for messages.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How often who waits looks by itself, should the clock have been set.
@@ -49,7 +53,7 @@ pub(super) fn operation<'a>(
     // Some clients post to the queue's own URL.
     let is_queue = path.split('/').count() == 3;
     (method == Method::POST && (path == "/" || is_queue))
-        .then(|| target.strip_prefix(PREFIX))
+        .then(|| target.strip_prefix(PREFIX).or_else(|| target.starts_with(OWN).then_some(target)))
         .flatten()
 }
 
@@ -67,6 +71,14 @@ pub struct Sqs {
 #[serde(rename_all = "PascalCase")]
 struct OfQueue {
     queue_url: String,
+}
+
+/// A queue, and how many of its messages.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OfSome {
+    queue_url: String,
+    most: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -286,6 +298,10 @@ impl Sqs {
             "DeleteMessageBatch" => self.delete_batch(parse(body)?).await,
             "ChangeMessageVisibility" => self.hide(parse(body)?).await,
             "ChangeMessageVisibilityBatch" => self.hide_batch(parse(body)?).await,
+            "Dunlin.ListQueueDepths" => self.depths().await,
+            "Dunlin.PeekQueue" => self.peek(parse(body)?).await,
+            "Dunlin.RedriveQueue" => self.redrive(parse(body)?).await,
+            "Dunlin.PurgeQueue" => self.purge_and_count(parse(body)?).await,
             other => Err(SqsError::Unsupported(format!(
                 "this host does not have the operation {other}"
             ))),
@@ -554,6 +570,39 @@ impl Sqs {
                 _ = draining.wait_for(|draining| *draining) => {}
             }
         }
+    }
+
+    async fn depths(&self) -> Result<Response<Bytes>, SqsError> {
+        let mut queues = Vec::new();
+        for info in self.queues.list().await? {
+            let depth = self.queues.depth(info.name.clone()).await?;
+            queues.push(serde_json::json!({
+                "Name": info.name,
+                "Waiting": depth.messages.saturating_sub(depth.in_flight + depth.delayed),
+                "InFlight": depth.in_flight,
+                "Delayed": depth.delayed,
+            }));
+        }
+        answer(&BTreeMap::from([("Queues", queues)]))
+    }
+
+    async fn peek(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
+        let name = name_of(&request.queue_url)?;
+        let most = request.most.unwrap_or(MAX_PEEKED).min(MAX_PEEKED);
+        let messages = self.queues.peek(name, usize::try_from(most).unwrap_or(0)).await?;
+        let messages: Vec<_> = messages.into_iter().map(message::peeked).collect();
+        answer(&BTreeMap::from([("Messages", messages)]))
+    }
+
+    async fn redrive(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
+        let name = name_of(&request.queue_url)?;
+        let moved = self.queues.redrive(name, request.most.unwrap_or(u64::MAX)).await?;
+        answer(&BTreeMap::from([("Messages", moved)]))
+    }
+
+    async fn purge_and_count(&self, request: OfQueue) -> Result<Response<Bytes>, SqsError> {
+        let dropped = self.queues.purge(name_of(&request.queue_url)?).await?;
+        answer(&BTreeMap::from([("Messages", dropped)]))
     }
 
     fn open(&self, name: &QueueName, handle: &str) -> Result<Receipt, SqsError> {

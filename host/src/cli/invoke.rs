@@ -1,21 +1,13 @@
 //! `dunlin invoke`
 
-use std::convert::Infallible;
-use std::io::Read as _;
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
 
 use super::Exit;
-use crate::api::credentials::{Credentials, FILE_NAME};
-use crate::api::sigv4::{PayloadHash, Signer};
+use super::client::{HostArgs, Payload};
 use crate::function::{FunctionName, InvalidName};
 
 /// Invoke a function on a running host.
@@ -32,19 +24,8 @@ pub struct Args {
     #[arg(long, value_name = "JSON|@FILE|@-", default_value = "{}")]
     pub data: Payload,
 
-    /// The Lambda API of the host
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "DUNLIN_URL",
-        default_value = "http://127.0.0.1:3001",
-        value_parser = parse_url
-    )]
-    pub host: String,
-
-    /// Folder of the host's state, which has the key
-    #[arg(long, value_name = "DIR", env = "DUNLIN_STATE", default_value = super::STATE_DIR)]
-    pub state: PathBuf,
+    #[command(flatten)]
+    pub host: HostArgs,
 
     /// Whether to run the function or only to see that it could be
     #[arg(
@@ -128,53 +109,12 @@ impl FromStr for Target {
     }
 }
 
-/// Where the event comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// The command line.
-    Inline(String),
-    /// A file.
-    File(PathBuf),
-    /// Stdin.
-    Stdin,
-}
-
-impl FromStr for Payload {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text.strip_prefix('@') {
-            None => Self::Inline(text.to_owned()),
-            Some("-") => Self::Stdin,
-            Some(file) => Self::File(file.into()),
-        })
-    }
-}
-
-/// A text that is no URL of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no URL of a host: write one such as `http://127.0.0.1:3001`")]
-pub struct InvalidUrl;
-
-fn parse_url(text: &str) -> Result<String, InvalidUrl> {
-    let authority = text.strip_prefix("http://").ok_or(InvalidUrl)?;
-    let authority = authority.strip_suffix('/').unwrap_or(authority);
-    if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
-        return Err(InvalidUrl);
-    }
-    Ok(format!("http://{authority}"))
-}
-
-/// The region that our own signatures name; the host takes any.
-const REGION: &str = "edge-1";
-
 /// Invokes, and prints the answer.
 ///
 /// # Errors
 /// If the host is not reached, or refuses.
 pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     let payload = args.data.read()?;
-    let authority = args.host.strip_prefix("http://").unwrap_or(&args.host);
     let name = &args.target.name;
     let qualifier = args
         .target
@@ -186,64 +126,10 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
         qualifier.unwrap_or_default()
     );
     let request = Request::post(target)
-        .header("host", authority)
         .header("content-type", "application/json")
         .header("x-amz-invocation-type", args.invocation_type.as_str())
         .header("x-amz-log-type", if args.log { "Tail" } else { "None" });
-    let (mut parts, ()) = request.body(())?.into_parts();
-    let key = args.state.join(FILE_NAME);
-    // A host that takes unsigned requests may be on a machine without the key.
-    if key.exists() {
-        let credentials = Credentials::load(&key)?;
-        Signer {
-            credentials: &credentials,
-            region: REGION,
-            service: "lambda",
-        }
-        .sign(
-            &mut parts,
-            &PayloadHash::of(&payload),
-            time::OffsetDateTime::now_utc(),
-        )?;
-    }
-    let stream = tokio::net::TcpStream::connect(authority)
-        .await
-        .with_context(|| {
-            format!(
-                "no host answers at {}; start one with `dunlin up`, or name it with --host",
-                args.host
-            )
-        })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let response = sender
-        .send_request(Request::from_parts(parts, Full::new(payload)))
-        .await?;
-    let (head, body) = response.into_parts();
-    let body = body.collect().await?.to_bytes();
-    connection.abort();
-
-    if !head.status.is_success() {
-        let code = head
-            .headers
-            .get("x-amzn-errortype")
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let text = String::from_utf8_lossy(&body);
-        let hint = if code == "MissingAuthenticationTokenException" {
-            format!(
-                "; the key is looked for in {}: name the host's state folder with --state",
-                key.display()
-            )
-        } else {
-            String::new()
-        };
-        anyhow::bail!(
-            "the host answers {} {code}: {text}{hint}",
-            head.status.as_u16()
-        );
-    }
+    let (head, body) = args.host.ask("lambda", request, payload).await?;
     if let Some(log) = head.headers.get("x-amz-log-result") {
         let log = STANDARD.decode(log.as_bytes())?;
         eprint!("{}", String::from_utf8_lossy(&log));
@@ -258,23 +144,4 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     } else {
         Exit::Ok
     })
-}
-
-impl Payload {
-    fn read(&self) -> anyhow::Result<Bytes> {
-        Ok(match self {
-            Self::Inline(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Self::File(file) => std::fs::read(file)
-                .with_context(|| format!("--data: cannot read {}", file.display()))?
-                .into(),
-            Self::Stdin => {
-                let mut bytes = Vec::new();
-                std::io::stdin()
-                    .lock()
-                    .read_to_end(&mut bytes)
-                    .context("--data: cannot read stdin")?;
-                bytes.into()
-            }
-        })
-    }
 }

@@ -53,7 +53,7 @@ fn up_says_what_wins_over_the_manifest() {
     };
     assert_eq!(args.path, Path::new("box"));
     assert!(args.watch && args.no_build);
-    assert_eq!(args.state_dir(Path::new("box/dunlin.toml")), Path::new("s"));
+    assert_eq!(args.host.state_dir(Path::new("box/dunlin.toml")), Path::new("s"));
     let overrides = args.overrides();
     assert_eq!(overrides.http.unwrap().to_string(), "127.0.0.1:0");
     assert_eq!(overrides.admin.unwrap().to_string(), "127.0.0.1:2");
@@ -66,13 +66,14 @@ fn up_says_what_wins_over_the_manifest() {
     };
     assert_eq!(args.path, Path::new("."));
     assert_eq!(args.overrides().signatures, Signatures::Required);
-    let state = args.state_dir(Path::new("box/dunlin.toml"));
+    let state = args.host.state_dir(Path::new("box/dunlin.toml"));
     assert_eq!(state, Path::new("box/.dunlin"));
 }
 
 #[test]
 fn invoke_takes_a_target_and_an_event() {
-    use invoke::{InvocationType, Payload};
+    use client::Payload;
+    use invoke::InvocationType;
     let args = |line: &str| match command(line) {
         Ok(Command::Invoke(args)) => args,
         other => panic!("{line}: {other:?}"),
@@ -82,13 +83,13 @@ fn invoke_takes_a_target_and_an_event() {
     assert_eq!(plain.target.qualifier, None);
     assert_eq!(plain.data, Payload::Inline("{}".to_owned()));
     assert_eq!(plain.invocation_type, InvocationType::RequestResponse);
-    assert_eq!(plain.host, "http://127.0.0.1:3001");
+    assert_eq!(plain.host.url, "http://127.0.0.1:3001");
 
     let full =
         args("dunlin invoke hello:$LATEST --data @e.json --host http://box:1/ --type dryrun --log");
     assert_eq!(full.target.qualifier.as_deref(), Some("$LATEST"));
     assert_eq!(full.data, Payload::File("e.json".into()));
-    assert_eq!(full.host, "http://box:1");
+    assert_eq!(full.host.url, "http://box:1");
     assert_eq!(full.invocation_type.as_str(), "DryRun");
     assert!(full.log);
     assert_eq!(args("dunlin invoke a --data @-").data, Payload::Stdin);

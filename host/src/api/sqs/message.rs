@@ -313,6 +313,35 @@ impl Wanted {
     }
 }
 
+/// A message as `dunlin queue peek` shows it.
+pub(super) fn peeked(message: Message) -> serde_json::Value {
+    let mut shown = serde_json::json!({
+        "id": message.id.to_string(),
+        "body": String::from_utf8_lossy(&message.body),
+        "sent": time_of(message.sent),
+        "visible": time_of(message.visible),
+        "receives": message.receives,
+    });
+    let dead = message.dead.as_ref();
+    for (name, value) in [
+        ("group", message.group.as_deref()),
+        ("dead_from", dead.map(|dead| dead.source.as_str())),
+        ("reason", dead.map(|dead| dead.reason.as_str())),
+    ] {
+        if let Some(value) = value {
+            shown[name] = value.into();
+        }
+    }
+    shown
+}
+
+/// Milliseconds since 1970, as the log writes times.
+fn time_of(millis: i64) -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
+    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
