@@ -41,8 +41,6 @@ const MAX_CONNECTIONS: usize = 512;
 /// Direct invocations and operations on queues at once. They may take minutes; the rest of
 /// the connections is for whoever asks how the host is.
 const MAX_INVOCATIONS: usize = MAX_CONNECTIONS - 64;
-/// The services that clients sign for.
-const SERVICES: [&str; 2] = ["lambda", "sqs"];
 /// After an error of the listening socket.
 const PAUSE: Duration = Duration::from_millis(100);
 /// When a client that found no room may try again.
@@ -104,10 +102,16 @@ impl Admin {
         {
             return Ok(response);
         }
-        // Nobody's body is read before its sender is known.
+        let path = parts.uri.path();
+        let queue_operation = sqs::operation(&parts.method, path, &parts.headers);
+        // Nobody's body is read before its sender is known. What was signed for one API is
+        // not for the other.
         let verifier = Verifier {
             keys: &self.keys,
-            services: &SERVICES,
+            services: match queue_operation {
+                Some(_) => &["sqs"],
+                None => &["lambda"],
+            },
         };
         let claim = match self.signatures {
             Signatures::Required => {
@@ -115,8 +119,7 @@ impl Admin {
             }
             Signatures::Waived => None,
         };
-        let path = parts.uri.path();
-        let operation = match sqs::operation(&parts.method, path, &parts.headers) {
+        let operation = match queue_operation {
             Some(operation) => Operation::Sqs(operation.to_owned()),
             None => Operation::Lambda(lambda::route(&parts.method, path, parts.uri.query())?),
         };

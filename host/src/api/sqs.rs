@@ -53,7 +53,11 @@ pub(super) fn operation<'a>(
     // Some clients post to the queue's own URL.
     let is_queue = path.split('/').count() == 3;
     (method == Method::POST && (path == "/" || is_queue))
-        .then(|| target.strip_prefix(PREFIX).or_else(|| target.starts_with(OWN).then_some(target)))
+        .then(|| {
+            target
+                .strip_prefix(PREFIX)
+                .or_else(|| target.starts_with(OWN).then_some(target))
+        })
         .flatten()
 }
 
@@ -589,14 +593,20 @@ impl Sqs {
     async fn peek(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
         let name = name_of(&request.queue_url)?;
         let most = request.most.unwrap_or(MAX_PEEKED).min(MAX_PEEKED);
-        let messages = self.queues.peek(name, usize::try_from(most).unwrap_or(0)).await?;
+        let messages = self
+            .queues
+            .peek(name, usize::try_from(most).unwrap_or(0))
+            .await?;
         let messages: Vec<_> = messages.into_iter().map(message::peeked).collect();
         answer(&BTreeMap::from([("Messages", messages)]))
     }
 
     async fn redrive(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
         let name = name_of(&request.queue_url)?;
-        let moved = self.queues.redrive(name, request.most.unwrap_or(u64::MAX)).await?;
+        let moved = self
+            .queues
+            .redrive(name, request.most.unwrap_or(u64::MAX))
+            .await?;
         answer(&BTreeMap::from([("Messages", moved)]))
     }
 

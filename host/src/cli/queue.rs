@@ -158,7 +158,10 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
             let request = json!({ "QueueUrl": url(queue), "Most": most });
             let answer = ask(host, "Dunlin.PeekQueue", &request).await?;
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
-            messages.iter().map(|message| format!("{message}\n")).collect()
+            messages
+                .iter()
+                .map(|message| format!("{message}\n"))
+                .collect()
         }
         Command::Redrive { queue, most, host } => {
             let request = json!({ "QueueUrl": url(queue), "Most": most });

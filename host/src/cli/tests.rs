@@ -53,7 +53,7 @@ fn up_says_what_wins_over_the_manifest() {
     };
     assert_eq!(args.path, Path::new("box"));
     assert!(args.watch && args.no_build);
-    assert_eq!(args.host.state_dir(Path::new("box/dunlin.toml")), Path::new("s"));
+    assert_eq!(args.state_dir(Path::new("box/dunlin.toml")), Path::new("s"));
     let overrides = args.overrides();
     assert_eq!(overrides.http.unwrap().to_string(), "127.0.0.1:0");
     assert_eq!(overrides.admin.unwrap().to_string(), "127.0.0.1:2");
@@ -66,7 +66,7 @@ fn up_says_what_wins_over_the_manifest() {
     };
     assert_eq!(args.path, Path::new("."));
     assert_eq!(args.overrides().signatures, Signatures::Required);
-    let state = args.host.state_dir(Path::new("box/dunlin.toml"));
+    let state = args.state_dir(Path::new("box/dunlin.toml"));
     assert_eq!(state, Path::new("box/.dunlin"));
 }
 

@@ -45,10 +45,26 @@ fn messages_are_sent_looked_at_sent_back_and_dropped() {
     std::fs::write(host.folder().join("event.json"), "{\"n\":1}").unwrap();
     let id = said(&queue(&host, &["send", "orders", "--data", "@event.json"]));
     assert_eq!(id.trim().len(), 36, "{id}");
-    said(&queue(&host, &["send", "orders", "--data", "later", "--delay", "10m"]));
+    said(&queue(
+        &host,
+        &["send", "orders", "--data", "later", "--delay", "10m"],
+    ));
     let refused = queue(&host, &["send", "steps.fifo", "--data", "x"]);
-    assert!(stderr(&refused).contains("give the message a group"), "{}", stderr(&refused));
-    let fifo = ["send", "steps.fifo", "--data", "x", "--group", "g", "--deduplication", "1"];
+    assert!(
+        stderr(&refused).contains("give the message a group"),
+        "{}",
+        stderr(&refused)
+    );
+    let fifo = [
+        "send",
+        "steps.fifo",
+        "--data",
+        "x",
+        "--group",
+        "g",
+        "--deduplication",
+        "1",
+    ];
     said(&queue(&host, &fifo));
 
     assert_eq!(
@@ -73,7 +89,10 @@ fn messages_are_sent_looked_at_sent_back_and_dropped() {
     }
     let letters = lines(&said(&queue(&host, &["peek", "orders-dead"])));
     assert_eq!(letters[0]["dead_from"], "orders");
-    assert_eq!(letters[0]["reason"], "it was received 1 times and not settled");
+    assert_eq!(
+        letters[0]["reason"],
+        "it was received 1 times and not settled"
+    );
     assert_eq!(said(&queue(&host, &["redrive", "orders-dead"])), "1\n");
     assert_eq!(said(&queue(&host, &["redrive", "orders-dead"])), "0\n");
     assert_eq!(said(&queue(&host, &["purge", "orders"])), "2\n");

@@ -339,7 +339,9 @@ pub(super) fn peeked(message: Message) -> serde_json::Value {
 fn time_of(millis: i64) -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
-    time.ok().and_then(|time| time.format(format).ok()).unwrap_or_default()
+    time.ok()
+        .and_then(|time| time.format(format).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
