@@ -85,6 +85,9 @@ pub enum Settled {
     Dropped,
     /// It was received again since, or is gone: nothing was done.
     Stale,
+    /// FIFO: its visibility timeout is over, so others of its group may have come: nothing
+    /// was done.
+    Expired,
 }
 
 /// How many messages a queue has.
@@ -124,6 +127,9 @@ pub trait QueueStore: Send + Sync {
 
     /// Deletes a queue with all its messages.
     fn delete(&self, name: QueueName) -> Answer<'_, ()>;
+
+    /// Deletes a queue if it has no messages. Answers whether it did.
+    fn delete_if_empty(&self, name: QueueName) -> Answer<'_, bool>;
 
     /// All queues, by name.
     fn list(&self) -> Answer<'_, Vec<QueueInfo>>;

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use clock::{Clock, SystemClock, Timeline};
+pub use clock::{Clock, Moment, SystemClock, Timeline};
 
 /// Operations that wait for the writer; who comes then waits to get in.
 const WAITING: usize = 4096;
@@ -59,9 +59,8 @@ pub enum WriteError {
 
 /// An operation and who waits for it.
 trait Request: Send {
-    /// Does it, in a transaction. `now` is the time of the commit, in milliseconds since
-    /// 1970.
-    fn apply(&mut self, connection: &Connection, now: i64) -> rusqlite::Result<()>;
+    /// Does it, in a transaction, at the moment of the commit.
+    fn apply(&mut self, connection: &Connection, at: Moment) -> rusqlite::Result<()>;
     /// Answers, once the disk has it or has not.
     fn answer(self: Box<Self>, outcome: Result<(), WriteError>);
 }
@@ -75,11 +74,11 @@ struct Write<T, F> {
 impl<T, F> Request for Write<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send,
+    F: FnOnce(&Connection, Moment) -> rusqlite::Result<T> + Send,
 {
-    fn apply(&mut self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    fn apply(&mut self, connection: &Connection, at: Moment) -> rusqlite::Result<()> {
         let operate = self.operate.take().expect("it is applied once");
-        self.result = Some(operate(connection, now)?);
+        self.result = Some(operate(connection, at)?);
         Ok(())
     }
 
@@ -152,8 +151,8 @@ impl Writer {
         })
     }
 
-    /// Applies an operation and waits until the disk has it. `operate` gets the time of
-    /// the commit in milliseconds since 1970.
+    /// Applies an operation and waits until the disk has it. `operate` gets the moment
+    /// of the commit.
     ///
     /// An operation that was handed over is done, also if this is dropped.
     ///
@@ -162,7 +161,7 @@ impl Writer {
     pub async fn write<T, F>(&self, operate: F) -> Result<T, WriteError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection, i64) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&Connection, Moment) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let request = Box::new(Write {
@@ -212,15 +211,19 @@ fn prepare(
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS timeline (one INTEGER PRIMARY KEY CHECK (one = 1), seen_ms INTEGER NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS timeline (one INTEGER PRIMARY KEY CHECK (one = 1),
+             seen_ms INTEGER NOT NULL, age_ms INTEGER NOT NULL)",
     )?;
     migrate(connection)?;
     let seen = connection
-        .query_row("SELECT seen_ms FROM timeline", [], |row| row.get(0))
-        .or_else(|error| match error {
-            rusqlite::Error::QueryReturnedNoRows => Ok(0),
-            error => Err(error),
-        })?;
+        .query_row("SELECT seen_ms, age_ms FROM timeline", [], |row| {
+            Ok(Moment {
+                now: row.get(0)?,
+                age: row.get(1)?,
+            })
+        })
+        .optional()?
+        .unwrap_or(Moment { now: 0, age: 0 });
     connection.execute_batch("COMMIT")?;
     Ok(Timeline::new(clock, seen))
 }
@@ -261,7 +264,7 @@ fn run(
 /// Writes what waits, as one.
 fn write(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     batch: &mut Vec<Box<dyn Request>>,
     waiting: &mut mpsc::Receiver<Box<dyn Request>>,
 ) -> Result<(), WriteError> {
@@ -270,7 +273,7 @@ fn write(
     let before = connection.total_changes();
     loop {
         let request = batch.last_mut().expect("one came");
-        let applied = request.apply(connection, now);
+        let applied = request.apply(connection, at);
         applied.map_err(|error| classify(&error))?;
         if batch.len() >= MAX_OPERATIONS || began.elapsed() >= MAX_APPLYING {
             break;
@@ -286,10 +289,11 @@ fn write(
     }
     connection
         .prepare_cached(
-            "INSERT INTO timeline (one, seen_ms) VALUES (1, ?1)
-             ON CONFLICT (one) DO UPDATE SET seen_ms = excluded.seen_ms",
+            "INSERT INTO timeline (one, seen_ms, age_ms) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET seen_ms = excluded.seen_ms,
+                 age_ms = excluded.age_ms",
         )
-        .and_then(|mut statement| statement.execute([now]))
+        .and_then(|mut statement| statement.execute([at.now, at.age]))
         .map_err(|error| classify(&error))?;
     execute(connection, "COMMIT")
 }
@@ -302,10 +306,15 @@ fn execute(connection: &Connection, statement: &str) -> Result<(), WriteError> {
         .map_err(|error| classify(&error))
 }
 
+/// The index of the WAL cannot grow.
+const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+
 /// A full disk is told from all else: it passes.
 fn classify(error: &rusqlite::Error) -> WriteError {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => WriteError::Full,
+        _ if extended == Some(IOERR_SHMSIZE) => WriteError::Full,
         _ => WriteError::Broken(error.to_string()),
     }
 }

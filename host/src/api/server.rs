@@ -160,8 +160,15 @@ impl Admin {
             }
             Operation::Sqs(operation) => {
                 let host = host(&parts);
-                let done = self.sqs.run(&operation, host, &body).await;
-                Ok(done.unwrap_or_else(|error| self.failed(&error, request_id)))
+                match self.sqs.run(&operation, host, &body).await {
+                    Ok(mut response) => {
+                        let id = request_id.with_str(HeaderValue::from_str);
+                        let id = id.expect("a UUID is visible ASCII");
+                        response.headers_mut().insert(sqs::error::REQUEST_ID, id);
+                        Ok(response)
+                    }
+                    Err(error) => Ok(self.failed(&error, request_id)),
+                }
             }
         }
     }

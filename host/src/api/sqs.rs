@@ -173,6 +173,7 @@ struct Handle {
 #[serde(rename_all = "PascalCase")]
 struct HandleWithTime {
     receipt_handle: String,
+    #[serde(default)]
     visibility_timeout: i64,
 }
 
@@ -295,6 +296,8 @@ impl Sqs {
             "PurgeQueue" => self.purge(parse(body)?).await,
             "GetQueueAttributes" => self.attributes(parse(body)?).await,
             "SetQueueAttributes" => self.set_attributes(parse(body)?).await,
+            // Terraform asks for each queue.
+            "ListQueueTags" => answer(&Nothing {}),
             "SendMessage" => self.send(parse(body)?).await,
             "SendMessageBatch" => self.send_batch(parse(body)?).await,
             "ReceiveMessage" => self.receive(parse(body)?).await,
@@ -349,9 +352,9 @@ impl Sqs {
         }
         let settings = attributes::settings(Default::default(), &request.attributes)?;
         match self.find(&name).await {
-            Ok(info) if info.settings == settings => {}
-            // What says nothing asks for what is there.
-            Ok(_) if request.attributes.keys().all(|key| key == "FifoQueue") => {}
+            Ok(info)
+                if attributes::settings(info.settings.clone(), &request.attributes)?
+                    == info.settings => {}
             Ok(_) => return Err(SqsError::Exists),
             Err(SqsError::NoQueue) => {
                 self.queues
@@ -657,8 +660,8 @@ impl Sqs {
         let name = name_of(&request.queue_url)?;
         let receipt = self.open(&name, &request.item.receipt_handle);
         let settlement = receipt.map(|receipt| (receipt, Settlement::Done));
-        // SQS answers the same for what is gone already.
-        self.settle_one(&name, settlement).await?;
+        let settled = self.settle_one(&name, settlement).await?;
+        deleted(settled)?;
         answer(&Nothing {})
     }
 
@@ -672,7 +675,7 @@ impl Sqs {
         let settled = self.settle(&name, settlements.collect()).await?;
         let ids = request.entries.into_iter().map(|entry| entry.id);
         let results = ids.zip(settled).map(|(id, settled)| {
-            let done = settled.map(|_| Id { id: id.clone() });
+            let done = settled.and_then(deleted).map(|()| Id { id: id.clone() });
             (id, done)
         });
         answer(&BatchAnswer::of(results.collect()))
@@ -694,7 +697,7 @@ impl Sqs {
             .settle_one(&name, self.hidden(&name, &request.item))
             .await?
         {
-            Settled::Stale => Err(SqsError::NotInFlight),
+            Settled::Stale | Settled::Expired => Err(SqsError::NotInFlight),
             Settled::Yes | Settled::Dropped => answer(&Nothing {}),
         }
     }
@@ -713,12 +716,24 @@ impl Sqs {
         let ids = request.entries.into_iter().map(|entry| entry.id);
         let results = ids.zip(settled).map(|(id, settled)| {
             let done = settled.and_then(|settled| match settled {
-                Settled::Stale => Err(SqsError::NotInFlight),
+                Settled::Stale | Settled::Expired => Err(SqsError::NotInFlight),
                 Settled::Yes | Settled::Dropped => Ok(Id { id: id.clone() }),
             });
             (id, done)
         });
         answer(&BatchAnswer::of(results.collect()))
+    }
+}
+
+/// SQS answers the same for what is gone already; but what may come again is not deleted.
+fn deleted(settled: Settled) -> Result<(), SqsError> {
+    match settled {
+        Settled::Yes | Settled::Dropped | Settled::Stale => Ok(()),
+        Settled::Expired => Err(SqsError::InvalidParameter {
+            message: "Value for parameter ReceiptHandle is invalid. Reason: The receipt handle \
+                      has expired."
+                .to_owned(),
+        }),
     }
 }
 

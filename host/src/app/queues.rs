@@ -20,14 +20,13 @@ pub(super) async fn declare(
             continue;
         }
         let name = info.name;
-        let messages = queues.depth(name.clone()).await?.messages;
-        let kept = match messages {
-            0 => queues
-                .delete(name.clone())
-                .await
-                .err()
-                .map(|error| error.to_string()),
-            _ => Some(format!("messages in it: {messages}")),
+        let kept = match queues.delete_if_empty(name.clone()).await {
+            Ok(true) => None,
+            Ok(false) => {
+                let messages = queues.depth(name.clone()).await?.messages;
+                Some(format!("messages in it: {messages}"))
+            }
+            Err(error) => Some(error.to_string()),
         };
         if let Some(why) = kept {
             let message = format!("the queue {name} is no longer in the manifest and stays: {why}");

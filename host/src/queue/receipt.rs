@@ -18,8 +18,8 @@ pub struct Receipt {
     pub queue: i64,
     /// The message's sequence number.
     pub sequence: i64,
-    /// Which receive it was, from 1.
-    pub receives: u32,
+    /// Which receive it was of all that the message ever had, from 1.
+    pub round: i64,
 }
 
 /// A text that is no receipt of this host.
@@ -33,7 +33,7 @@ pub struct ReceiptKey([u8; 32]);
 
 /// Half of a SHA-256 MAC: enough against guessing (RFC 2104 section 5).
 const MAC: usize = 16;
-const FACTS: usize = 8 + 8 + 4;
+const FACTS: usize = 8 + 8 + 8;
 
 impl ReceiptKey {
     /// A key of these bytes.
@@ -56,7 +56,7 @@ impl ReceiptKey {
         let mut bytes = Vec::with_capacity(FACTS + MAC);
         bytes.extend(receipt.queue.to_be_bytes());
         bytes.extend(receipt.sequence.to_be_bytes());
-        bytes.extend(receipt.receives.to_be_bytes());
+        bytes.extend(receipt.round.to_be_bytes());
         let mac = self.mac(queue, &bytes).finalize().into_bytes();
         bytes.extend(&mac[..MAC]);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -77,11 +77,11 @@ impl ReceiptKey {
             .map_err(|_| InvalidReceipt)?;
         let (queue, rest) = facts.split_first_chunk().ok_or(InvalidReceipt)?;
         let (sequence, rest) = rest.split_first_chunk().ok_or(InvalidReceipt)?;
-        let (receives, _) = rest.split_first_chunk().ok_or(InvalidReceipt)?;
+        let (round, _) = rest.split_first_chunk().ok_or(InvalidReceipt)?;
         Ok(Receipt {
             queue: i64::from_be_bytes(*queue),
             sequence: i64::from_be_bytes(*sequence),
-            receives: u32::from_be_bytes(*receives),
+            round: i64::from_be_bytes(*round),
         })
     }
 }
@@ -96,7 +96,7 @@ mod tests {
         let receipt = Receipt {
             queue: 3,
             sequence: 1 << 40,
-            receives: 2,
+            round: 2,
         };
         let queue = QueueName::new("q").unwrap();
         let text = key.seal(&queue, receipt);

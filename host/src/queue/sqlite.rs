@@ -29,7 +29,7 @@ use super::{
     QueueSettings, QueueStore, Receipt, Sent, Settled, Settlement,
 };
 use crate::hex::hex;
-use crate::store::{Clock, OpenError, Writer};
+use crate::store::{Clock, Moment, OpenError, Writer};
 
 /// SQS: for so long a message with the same deduplication id is taken for the same.
 const DEDUPLICATION: Duration = Duration::from_mins(5);
@@ -46,6 +46,7 @@ pub struct SqliteQueues {
     writer: Writer,
     reader: Arc<Mutex<Connection>>,
     key: ReceiptKey,
+    clock: Arc<dyn Clock>,
     /// Who waits for messages, by queue.
     waiting: Mutex<BTreeMap<QueueName, watch::Sender<()>>>,
 }
@@ -58,7 +59,7 @@ impl SqliteQueues {
     /// If the file cannot be opened.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<(Self, JoinHandle<()>), OpenError> {
         let mut key = [0; 32];
-        let (writer, thread) = Writer::open(path, clock, |connection| {
+        let (writer, thread) = Writer::open(path, Arc::clone(&clock), |connection| {
             schema::migrate(connection)?;
             key = schema::receipt_key(connection)?;
             schema::give_back(connection)
@@ -67,6 +68,7 @@ impl SqliteQueues {
             reader: Arc::new(Mutex::new(writer.reader()?)),
             writer,
             key: ReceiptKey::new(key),
+            clock,
             waiting: Mutex::default(),
         };
         Ok((queues, thread))
@@ -99,7 +101,7 @@ impl SqliteQueues {
 
     async fn write<T: Send + 'static>(
         &self,
-        operate: impl FnOnce(&Connection, i64) -> Done<T> + Send + 'static,
+        operate: impl FnOnce(&Connection, Moment) -> Done<T> + Send + 'static,
     ) -> Result<T, QueueError> {
         self.writer.write(operate).await?
     }
@@ -121,13 +123,13 @@ impl SqliteQueues {
     async fn in_pieces(
         &self,
         most: u64,
-        piece: impl Fn(&Connection, i64, u64) -> Done<u64> + Clone + Send + 'static,
+        piece: impl Fn(&Connection, Moment, u64) -> Done<u64> + Clone + Send + 'static,
     ) -> Result<u64, QueueError> {
         let mut all = 0;
         while all < most {
             let (piece, room) = (piece.clone(), CHUNK.min(most - all));
             let done = self
-                .write(move |connection, now| piece(connection, now, room))
+                .write(move |connection, at| piece(connection, at, room))
                 .await?;
             all += done;
             if done < room {
@@ -140,7 +142,7 @@ impl SqliteQueues {
 
 impl QueueStore for SqliteQueues {
     fn put(&self, queues: Vec<(QueueName, QueueSettings)>, owner: Owner) -> Answer<'_, ()> {
-        Box::pin(self.write(move |connection, now| put(connection, now, &queues, owner)))
+        Box::pin(self.write(move |connection, at| put(connection, at, &queues, owner)))
     }
 
     fn delete(&self, name: QueueName) -> Answer<'_, ()> {
@@ -149,12 +151,25 @@ impl QueueStore for SqliteQueues {
                 .write(move |connection, _| delete(connection, &name))
                 .await?;
             // Nobody sees them any more; should the host end here, the next start goes on.
-            self.in_pieces(u64::MAX, move |connection, _, room| {
-                schema::drop_rows(connection, id, i64::MAX, room).map(Ok)
+            self.in_pieces(u64::MAX, move |connection, at, room| {
+                schema::drop_rows(connection, at.now, id, i64::MAX, room).map(Ok)
             })
             .await?;
             Ok(())
         })
+    }
+
+    fn delete_if_empty(&self, name: QueueName) -> Answer<'_, bool> {
+        Box::pin(self.write(move |connection, _| {
+            // In the operation that deletes it: nothing can come in between.
+            let Some(queue) = Queue::find(connection, &name)? else {
+                return Ok(Err(QueueError::Unknown(name)));
+            };
+            if queue.messages > 0 {
+                return Ok(Ok(false));
+            }
+            Ok(delete(connection, &name)?.map(|_| true))
+        }))
     }
 
     fn list(&self) -> Answer<'_, Vec<QueueInfo>> {
@@ -169,7 +184,7 @@ impl QueueStore for SqliteQueues {
         Box::pin(async move {
             let name = queue.clone();
             let sent = self
-                .write(move |connection, now| send(connection, now, &name, messages))
+                .write(move |connection, at| send(connection, at, &name, messages))
                 .await?;
             self.arrived([&queue]);
             Ok(sent)
@@ -192,8 +207,8 @@ impl QueueStore for SqliteQueues {
         held: Held,
     ) -> Answer<'_, Vec<Delivery>> {
         Box::pin(
-            self.write(move |connection, now| {
-                receive(connection, now, &queue, most, visibility, held)
+            self.write(move |connection, at| {
+                receive(connection, at, &queue, most, visibility, held)
             }),
         )
     }
@@ -205,7 +220,7 @@ impl QueueStore for SqliteQueues {
     ) -> Answer<'_, Vec<Settled>> {
         Box::pin(async move {
             let (settled, touched) = self
-                .write(move |connection, now| settle(connection, now, settlements, sends))
+                .write(move |connection, at| settle(connection, at, settlements, sends))
                 .await?;
             self.arrived(&touched);
             Ok(settled)
@@ -228,8 +243,8 @@ impl QueueStore for SqliteQueues {
                     Ok(Ok((queue.id, last)))
                 })
                 .await?;
-            self.in_pieces(u64::MAX, move |connection, _, room| {
-                schema::drop_rows(connection, id, last, room).map(Ok)
+            self.in_pieces(u64::MAX, move |connection, at, room| {
+                schema::drop_rows(connection, at.now, id, last, room).map(Ok)
             })
             .await
         })
@@ -237,8 +252,8 @@ impl QueueStore for SqliteQueues {
 
     fn redrive(&self, dead_letters: QueueName, most: u64) -> Answer<'_, u64> {
         Box::pin(async move {
-            let redriven = self.in_pieces(most, move |connection, now, room| {
-                redrive(connection, now, &dead_letters, room)
+            let redriven = self.in_pieces(most, move |connection, at, room| {
+                redrive(connection, at, &dead_letters, room)
             });
             let redriven = redriven.await?;
             let all: Vec<QueueName> = self.waiting().keys().cloned().collect();
@@ -248,8 +263,8 @@ impl QueueStore for SqliteQueues {
     }
 
     fn depth(&self, queue: QueueName) -> Answer<'_, Depth> {
-        // With the time of the last commit: nothing is visible that a receive would not see.
-        Box::pin(self.read(move |connection| depth(connection, &queue)))
+        let wall = self.clock.wall();
+        Box::pin(self.read(move |connection| depth(connection, &queue, wall)))
     }
 
     fn next(&self, queue: QueueName) -> Answer<'_, Option<i64>> {
@@ -310,8 +325,9 @@ impl Queue {
         }
     }
 
-    fn expires(&self, now: i64) -> i64 {
-        now.saturating_add(millis(self.settings.retention))
+    /// The age of the store at which a message that comes now is dropped.
+    fn expires(&self, at: Moment) -> i64 {
+        at.age.saturating_add(millis(self.settings.retention))
     }
 }
 
@@ -358,7 +374,7 @@ fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
 
 fn put(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     queues: &[(QueueName, QueueSettings)],
     owner: Owner,
 ) -> Done<()> {
@@ -391,7 +407,7 @@ fn put(
              ON CONFLICT (name) DO UPDATE SET settings = excluded.settings,
                  owner = excluded.owner, modified = excluded.modified
              WHERE settings != excluded.settings OR owner != excluded.owner",
-            params![name.as_str(), json(settings)?, owner as i64, now],
+            params![name.as_str(), json(settings)?, owner as i64, at.now],
         )?;
     }
     Ok(Ok(()))
@@ -478,13 +494,16 @@ fn refusal(queue: &Queue, message: &NewMessage) -> Option<String> {
 
 fn send(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     name: &QueueName,
     messages: Vec<NewMessage>,
 ) -> Done<Vec<Result<Sent, QueueError>>> {
     let Some(mut queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
     };
+    if schema::sweep(connection, at, queue.id)? > 0 {
+        queue = Queue::find(connection, name)?.unwrap_or(queue);
+    }
     let mut sent = Vec::with_capacity(messages.len());
     for message in messages {
         if let Some(refusal) = refusal(&queue, &message) {
@@ -496,7 +515,7 @@ fn send(
             sent.push(Err(QueueError::Full(name.clone(), full)));
             continue;
         }
-        sent.push(Ok(insert(connection, now, &queue, message)?));
+        sent.push(Ok(insert(connection, at, &queue, message)?));
         queue.messages += 1;
         queue.bytes += size;
     }
@@ -505,10 +524,11 @@ fn send(
 
 fn insert(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     queue: &Queue,
     message: NewMessage,
 ) -> rusqlite::Result<Sent> {
+    let now = at.now;
     let is_fifo = queue.name.is_fifo();
     let size = i64::try_from(message.size()).unwrap_or(i64::MAX);
     let deduplication = message
@@ -540,7 +560,7 @@ fn insert(
             attributes,
             size,
             now,
-            queue.expires(now),
+            queue.expires(at),
             now.saturating_add(millis(delay)),
             group,
             deduplication,
@@ -596,13 +616,15 @@ fn refresh_lane(
 
 /// What is read of a message's row.
 const COLUMNS: &str = "sequence, id, body, attributes, sent, visible, receives, first_received, \
-                       grp, deduplication, source, reason, size, expires";
+                       grp, deduplication, source, reason, size, expires, round";
 
 /// A message's row.
 struct Stored {
     message: Message,
     size: i64,
     expires: i64,
+    /// Counts receives, and never goes back: receipts name it.
+    round: i64,
 }
 
 impl Stored {
@@ -636,6 +658,7 @@ impl Stored {
             message,
             size: row.get(12)?,
             expires: row.get(13)?,
+            round: row.get(14)?,
         })
     }
 
@@ -678,6 +701,7 @@ fn candidates(
         if left <= 0 {
             break;
         }
+        let before = found.len();
         let rows = statement.query_map(params![queue.id, group, left], Stored::of)?;
         for row in rows {
             let stored = row?;
@@ -687,18 +711,23 @@ fn candidates(
             }
             found.push(stored);
         }
+        if found.len() == before {
+            // Due without a message that is: it must not stand before the others again.
+            refresh_lane(connection, now, queue.id, &group)?;
+        }
     }
     Ok(found)
 }
 
 fn receive(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     name: &QueueName,
     most: usize,
     visibility: Option<Duration>,
     held: Held,
 ) -> Done<Vec<Delivery>> {
+    let now = at.now;
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
     };
@@ -715,7 +744,7 @@ fn receive(
         for mut stored in found {
             walked += 1;
             groups.extend(stored.message.group.clone());
-            if stored.expires <= now {
+            if stored.expires <= at.age {
                 remove(connection, queue.id, stored.sequence(), stored.size)?;
                 continue;
             }
@@ -726,7 +755,7 @@ fn receive(
                 let reason = format!("it was received {receives} times and not settled");
                 bury(
                     connection,
-                    now,
+                    at,
                     &queue,
                     stored.sequence(),
                     stored.size,
@@ -739,7 +768,8 @@ fn receive(
             stored.message.first_received.get_or_insert(now);
             connection
                 .prepare_cached(
-                    "UPDATE message SET visible = ?2, receives = ?3, first_received = ?4, held = ?5
+                    "UPDATE message SET visible = ?2, receives = ?3, first_received = ?4, held = ?5,
+                         round = ?6
                      WHERE sequence = ?1",
                 )?
                 .execute(params![
@@ -748,12 +778,13 @@ fn receive(
                     stored.message.receives,
                     stored.message.first_received,
                     held_as(held),
+                    stored.round + 1,
                 ])?;
             received.push(Delivery {
                 receipt: Receipt {
                     queue: queue.id,
                     sequence: stored.sequence(),
-                    receives: stored.message.receives,
+                    round: stored.round + 1,
                 },
                 message: stored.message,
             });
@@ -763,12 +794,16 @@ fn receive(
             refresh_lane(connection, now, queue.id, &group)?;
         }
         // With a visibility of zero the same would be found again.
-        if visible <= now {
+        if visible <= now && !received.is_empty() {
             break;
         }
     }
     Ok(Ok(received))
 }
+
+/// What becomes of a message's holder: with none, the receipt is used up.
+const GIVEN_BACK: &str = "held = 0, round = round + 1";
+const STILL_HELD: &str = "held = held";
 
 /// As it stands in the column `held`; 0 is nobody.
 fn held_as(held: Held) -> i64 {
@@ -789,12 +824,13 @@ fn remove(connection: &Connection, queue: i64, sequence: i64, size: i64) -> rusq
 /// would be lost. Answers whether there is one.
 fn bury(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     queue: &Queue,
     sequence: i64,
     size: i64,
     reason: &str,
 ) -> rusqlite::Result<bool> {
+    let now = at.now;
     let Some(redrive) = &queue.settings.redrive else {
         return Ok(false);
     };
@@ -804,7 +840,7 @@ fn bury(
     let group: Option<String> = connection
         .prepare_cached(
             "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
-                 first_received = NULL, held = 0, source = ?5, reason = ?6
+                 first_received = NULL, held = 0, round = round + 1, source = ?5, reason = ?6
              WHERE sequence = ?1 RETURNING grp",
         )?
         .query_row(
@@ -812,7 +848,7 @@ fn bury(
                 sequence,
                 target.id,
                 now,
-                target.expires(now),
+                target.expires(at),
                 queue.name.as_str(),
                 reason
             ],
@@ -824,13 +860,14 @@ fn bury(
         refresh_lane(connection, now, queue.id, &group)?;
         refresh_lane(connection, now, target.id, &group)?;
     }
+    schema::sweep(connection, at, target.id)?;
     Ok(true)
 }
 
 /// Also answers the queues in which messages may have become visible.
 fn settle(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     settlements: Vec<(Receipt, Settlement)>,
     sends: Vec<(QueueName, NewMessage)>,
 ) -> Done<(Vec<Settled>, BTreeSet<QueueName>)> {
@@ -848,7 +885,7 @@ fn settle(
     for (receipt, settlement) in settlements {
         settled.push(settle_one(
             connection,
-            now,
+            at,
             receipt,
             settlement,
             &mut touched,
@@ -856,7 +893,7 @@ fn settle(
     }
     for (name, message) in sends {
         if let Some(queue) = Queue::find(connection, &name)? {
-            insert(connection, now, &queue, message)?;
+            insert(connection, at, &queue, message)?;
             touched.insert(name);
         }
     }
@@ -865,14 +902,15 @@ fn settle(
 
 fn settle_one(
     connection: &Connection,
-    now: i64,
+    at: Moment,
     receipt: Receipt,
     settlement: Settlement,
     touched: &mut BTreeSet<QueueName>,
 ) -> rusqlite::Result<Settled> {
-    let found: Option<(i64, u32, i64, i64, Option<String>)> = connection
+    let now = at.now;
+    let found: Option<(i64, u32, i64, i64, Option<String>, i64)> = connection
         .prepare_cached(
-            "SELECT queue, receives, visible, size, grp FROM message WHERE sequence = ?1",
+            "SELECT queue, receives, visible, size, grp, round FROM message WHERE sequence = ?1",
         )?
         .query_row([receipt.sequence], |row| {
             Ok((
@@ -881,28 +919,31 @@ fn settle_one(
                 row.get(2)?,
                 row.get(3)?,
                 row.get(4)?,
+                row.get(5)?,
             ))
         })
         .optional()?;
-    let Some((id, receives, visible, size, group)) = found else {
+    let Some((id, receives, visible, size, group, round)) = found else {
         return Ok(Settled::Stale);
     };
-    if id != receipt.queue || receives != receipt.receives {
+    if id != receipt.queue || round != receipt.round {
         return Ok(Settled::Stale);
     }
     // What is visible again may be received any moment: in a FIFO queue others of its group
     // may have come meanwhile, and what is not hidden cannot stay so.
     let is_over = visible <= now;
-    if is_over && (group.is_some() || matches!(settlement, Settlement::Hide(_))) {
+    if is_over && group.is_some() {
+        return Ok(Settled::Expired);
+    }
+    if is_over && matches!(settlement, Settlement::Hide(_)) {
         return Ok(Settled::Stale);
     }
     let Some(queue) = Queue::get(connection, id)? else {
         return Ok(Settled::Stale);
     };
     let hide = |after: Duration, receives: u32, held: &str| {
-        let text = format!(
-            "UPDATE message SET visible = ?2, receives = ?3, held = {held} WHERE sequence = ?1"
-        );
+        let text =
+            format!("UPDATE message SET visible = ?2, receives = ?3, {held} WHERE sequence = ?1");
         connection.prepare_cached(&text)?.execute(params![
             receipt.sequence,
             now.saturating_add(millis(after)),
@@ -910,35 +951,35 @@ fn settle_one(
         ])?;
         Ok::<_, rusqlite::Error>(Settled::Yes)
     };
-    touched.insert(queue.name.clone());
-    touched.extend(
-        queue
-            .settings
-            .redrive
-            .iter()
-            .map(|redrive| redrive.target.clone()),
-    );
+    // What is done makes nothing visible, but the next of its group.
+    if group.is_some() || settlement != Settlement::Done {
+        touched.insert(queue.name.clone());
+    }
+    if matches!(settlement, Settlement::Retry { .. } | Settlement::Reject(_)) {
+        let target = queue.settings.redrive.iter();
+        touched.extend(target.map(|redrive| redrive.target.clone()));
+    }
     let settled = match settlement {
         Settlement::Done => {
             remove(connection, id, receipt.sequence, size)?;
             Settled::Yes
         }
-        Settlement::Hide(after) => hide(after, receives, "held")?,
-        Settlement::Release(after) => hide(after, receives.saturating_sub(1), "0")?,
+        Settlement::Hide(after) => hide(after, receives, STILL_HELD)?,
+        Settlement::Release(after) => hide(after, receives.saturating_sub(1), GIVEN_BACK)?,
         Settlement::Retry { after, reason } => {
             let spent = queue
                 .settings
                 .redrive
                 .as_ref()
                 .is_some_and(|r| receives >= r.max_receives);
-            if spent && bury(connection, now, &queue, receipt.sequence, size, &reason)? {
+            if spent && bury(connection, at, &queue, receipt.sequence, size, &reason)? {
                 Settled::Yes
             } else {
-                hide(after, receives, "0")?
+                hide(after, receives, GIVEN_BACK)?
             }
         }
         Settlement::Reject(reason) => {
-            if bury(connection, now, &queue, receipt.sequence, size, &reason)? {
+            if bury(connection, at, &queue, receipt.sequence, size, &reason)? {
                 Settled::Yes
             } else {
                 remove(connection, id, receipt.sequence, size)?;
@@ -967,7 +1008,8 @@ fn peek(connection: &Connection, name: &QueueName, most: usize) -> Done<Vec<Mess
     messages.map(Ok)
 }
 
-fn redrive(connection: &Connection, now: i64, name: &QueueName, most: u64) -> Done<u64> {
+fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> Done<u64> {
+    let now = at.now;
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
     };
@@ -991,10 +1033,10 @@ fn redrive(connection: &Connection, now: i64, name: &QueueName, most: u64) -> Do
         connection
             .prepare_cached(
                 "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
-                     first_received = NULL, held = 0, source = NULL, reason = NULL
+                     first_received = NULL, held = 0, round = round + 1, source = NULL, reason = NULL
                  WHERE sequence = ?1",
             )?
-            .execute([sequence, source.id, now, source.expires(now)])?;
+            .execute([sequence, source.id, now, source.expires(at)])?;
         queue.count(connection, -1, -size)?;
         source.count(connection, 1, size)?;
         if let Some(group) = group {
@@ -1006,11 +1048,12 @@ fn redrive(connection: &Connection, now: i64, name: &QueueName, most: u64) -> Do
     Ok(Ok(moved))
 }
 
-fn depth(connection: &Connection, name: &QueueName) -> Done<Depth> {
+fn depth(connection: &Connection, name: &QueueName, wall: i64) -> Done<Depth> {
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
     };
-    let now = schema::last_commit(connection)?;
+    // As a receive would see it.
+    let now = schema::last_commit(connection)?.max(wall);
     let hidden = |text: &str| -> rusqlite::Result<i64> {
         connection
             .prepare_cached(text)?

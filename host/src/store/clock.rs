@@ -5,6 +5,10 @@
 //! back**. It is the wall clock's while that is ahead of all that the store has seen,
 //! over restarts too; else it goes on from there at the pace of the monotonic clock,
 //! until the wall clock has caught up.
+//!
+//! What is kept for a while is measured by another count, the **age**: the time that the
+//! store was open, by the monotonic clock. A wall clock that is set right after a start
+//! in 1970 would else make a minute's messages half a century old.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -40,33 +44,57 @@ impl Clock for SystemClock {
     }
 }
 
+/// A moment of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub now: i64,
+    /// Milliseconds that the store has been open, over all its life.
+    pub age: i64,
+}
+
 /// The store's time.
 pub struct Timeline {
     clock: Arc<dyn Clock>,
     /// The latest that was seen, and when that was.
     seen: i64,
     at: Duration,
+    /// The age when it was opened, and when that was.
+    age: i64,
+    opened: Duration,
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Timeline {
-    /// Goes on from the latest time that was seen before, in milliseconds since 1970.
+    /// Goes on from the latest moment that was seen before.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, seen: i64) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, seen: Moment) -> Self {
         let at = clock.monotonic();
-        Self { clock, seen, at }
+        Self {
+            clock,
+            seen: seen.now,
+            at,
+            age: seen.age,
+            opened: at,
+        }
     }
 
-    /// The time now, in milliseconds since 1970.
-    pub fn now(&mut self) -> i64 {
+    /// The moment that is now.
+    pub fn now(&mut self) -> Moment {
         let at = self.clock.monotonic();
-        let passed = at.saturating_sub(self.at);
-        let steady = self.seen + i64::try_from(passed.as_millis()).unwrap_or(0);
+        let age = self.age + millis(at.saturating_sub(self.opened));
+        let steady = self.seen + millis(at.saturating_sub(self.at));
         let wall = self.clock.wall();
         if wall >= steady {
             (self.seen, self.at) = (wall, at);
-            return wall;
         }
-        steady
+        Moment {
+            now: wall.max(steady),
+            age,
+        }
     }
 }
 
@@ -100,21 +128,27 @@ mod tests {
         };
         at(0, 0);
         // Started in 1970, and the store has seen more.
-        let mut timeline = Timeline::new(clock.clone(), 5_000);
-        assert_eq!(timeline.now(), 5_000);
+        let seen = Moment {
+            now: 5_000,
+            age: 100,
+        };
+        let mut timeline = Timeline::new(clock.clone(), seen);
+        assert_eq!(timeline.now().now, 5_000);
         at(10, 700);
-        assert_eq!(timeline.now(), 5_700);
+        assert_eq!(timeline.now().now, 5_700);
         // It learns the time.
         at(9_000, 800);
-        assert_eq!(timeline.now(), 9_000);
+        assert_eq!(timeline.now().now, 9_000);
         // And is set back.
         at(1, 1_000);
-        assert_eq!(timeline.now(), 9_200);
+        assert_eq!(timeline.now().now, 9_200);
         at(2, 1_000);
-        assert_eq!(timeline.now(), 9_200);
+        assert_eq!(timeline.now().now, 9_200);
         at(9_300, 1_200);
-        assert_eq!(timeline.now(), 9_400);
+        assert_eq!(timeline.now().now, 9_400);
         at(9_500, 1_300);
-        assert_eq!(timeline.now(), 9_500);
+        assert_eq!(timeline.now().now, 9_500);
+        // The age knows nothing of all that.
+        assert_eq!(timeline.now().age, 1_400);
     }
 }

@@ -23,8 +23,8 @@ fn open(folder: &TempDir, wall: i64) -> (Writer, JoinHandle<()>) {
     Writer::open(&folder.path().join("t.db"), clock, migrate).unwrap()
 }
 
-fn insert(n: i64) -> impl FnOnce(&Connection, i64) -> rusqlite::Result<usize> + Send + 'static {
-    move |connection, now| connection.execute("INSERT INTO t (n, at) VALUES (?1, ?2)", [n, now])
+fn insert(n: i64) -> impl FnOnce(&Connection, Moment) -> rusqlite::Result<usize> + Send + 'static {
+    move |connection, at| connection.execute("INSERT INTO t (n, at) VALUES (?1, ?2)", [n, at.now])
 }
 
 fn count(connection: &Connection) -> i64 {
@@ -83,7 +83,7 @@ async fn what_changes_nothing_waits_for_no_disk() {
             .len()
     };
     let before = wal();
-    let looks = |connection: &Connection, _: i64| Ok(count(connection));
+    let looks = |connection: &Connection, _: Moment| Ok(count(connection));
     assert_eq!(writer.write(looks).await, Ok(1));
     assert_eq!(wal(), before);
 }
@@ -104,7 +104,7 @@ async fn bound(writer: &Writer, pages: i64) {
     writer.write(set).await.unwrap();
 }
 
-fn fill(connection: &Connection, _now: i64) -> rusqlite::Result<()> {
+fn fill(connection: &Connection, _at: Moment) -> rusqlite::Result<()> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS big (b BLOB)")?;
     connection.execute("INSERT INTO big VALUES (zeroblob(1000000))", [])?;
     Ok(())
@@ -129,7 +129,7 @@ async fn after_a_failure_nothing_is_acknowledged_any_more() {
     let folder = TempDir::new().unwrap();
     let (writer, thread) = open(&folder, 1);
     writer.write(insert(1)).await.unwrap();
-    let fails = |connection: &Connection, _: i64| {
+    let fails = |connection: &Connection, _: Moment| {
         connection.execute("INSERT INTO t (n) VALUES (2)", [])?;
         connection.execute("INSERT INTO nothing VALUES (1)", [])
     };
@@ -150,7 +150,7 @@ async fn an_operation_that_panics_breaks_the_store_and_hangs_nobody() {
     let folder = TempDir::new().unwrap();
     let (writer, _thread) = open(&folder, 1);
     let panics =
-        |_: &Connection, _: i64| -> rusqlite::Result<()> { panic!("a mistake of the host") };
+        |_: &Connection, _: Moment| -> rusqlite::Result<()> { panic!("a mistake of the host") };
     assert!(matches!(
         writer.write(panics).await,
         Err(WriteError::Broken(_))

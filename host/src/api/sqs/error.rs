@@ -11,7 +11,8 @@ use crate::queue::QueueError;
 use crate::store::WriteError;
 
 const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Where clients look for a request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// An error answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,12 @@
 //! The tables of `queue.db`, and what walks over them as a whole.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, params};
 use uuid::Uuid;
 
 use crate::queue::Sent;
+use crate::store::Moment;
 
 /// `held` of a message that this host received for itself.
 pub(super) const HELD_BY_HOST: i64 = 2;
@@ -47,6 +50,7 @@ CREATE TABLE message (
     visible INTEGER NOT NULL,
     receives INTEGER NOT NULL DEFAULT 0,
     held INTEGER NOT NULL DEFAULT 0,
+    round INTEGER NOT NULL DEFAULT 0,
     first_received INTEGER,
     sent INTEGER NOT NULL,
     expires INTEGER NOT NULL,
@@ -60,6 +64,7 @@ CREATE TABLE message (
     body BLOB NOT NULL
 );
 CREATE INDEX message_next ON message (queue, visible, sequence, held);
+CREATE INDEX message_expires ON message (queue, expires);
 CREATE INDEX message_group ON message (queue, grp, sequence) WHERE grp IS NOT NULL;
 CREATE INDEX message_flight ON message (queue, grp, visible) WHERE grp IS NOT NULL AND held != 0;
 CREATE INDEX message_host ON message (sequence) WHERE held = 2;
@@ -107,12 +112,20 @@ pub(super) fn receipt_key(connection: &Connection) -> rusqlite::Result<[u8; 32]>
 /// Gives back what the host held when it ended, and drops what is left of queues that are
 /// gone.
 pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
-    // Their groups wait for nothing else of the host's; what others hold is looked at again
-    // by the next operation on the group.
+    let mut statement = connection
+        .prepare("SELECT DISTINCT queue, grp FROM message WHERE held = 2 AND grp IS NOT NULL")?;
+    let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let groups: rusqlite::Result<Vec<(i64, String)>> = groups.collect();
+    connection.execute(
+        "UPDATE message SET visible = 0, held = 0 WHERE held = 2",
+        [],
+    )?;
+    let now = last_commit(connection)?;
+    for (queue, group) in groups? {
+        super::refresh_lane(connection, now, queue, &group)?;
+    }
     connection.execute_batch(
-        "UPDATE lane SET visible = 0 WHERE (queue, grp) IN
-             (SELECT queue, grp FROM message WHERE held = 2 AND grp IS NOT NULL);
-         UPDATE message SET visible = 0, held = 0 WHERE held = 2;
+        "
          DELETE FROM message WHERE queue NOT IN (SELECT id FROM queue);
          DELETE FROM lane WHERE queue NOT IN (SELECT id FROM queue);
          DELETE FROM seen WHERE queue NOT IN (SELECT id FROM queue);",
@@ -122,29 +135,67 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
 /// Drops up to so many messages of a queue, none later than `last`. Answers how many.
 pub(super) fn drop_rows(
     connection: &Connection,
+    now: i64,
     queue: i64,
     last: i64,
     most: u64,
 ) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, size, grp FROM message
+         WHERE queue = ?1 AND sequence <= ?2 ORDER BY visible, sequence LIMIT ?3",
+    )?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let (dropped, bytes): (i64, i64) = connection.query_row(
-        "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT size FROM message
-             WHERE queue = ?1 AND sequence <= ?2 ORDER BY visible, sequence LIMIT ?3)",
-        [queue, last, most],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+    drop_all(
+        connection,
+        now,
+        queue,
+        &mut statement,
+        params![queue, last, most],
+    )
+}
+
+/// Messages that are dropped for their age with one operation on their queue, so that a
+/// queue that nobody reads shrinks all the same.
+const SWEPT: i64 = 16;
+
+/// Drops a few messages that are too old. Answers how many.
+pub(super) fn sweep(connection: &Connection, at: Moment, queue: i64) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT sequence, size, grp FROM message
+         WHERE queue = ?1 AND expires <= ?2 ORDER BY expires LIMIT ?3",
     )?;
-    connection.execute(
-        "DELETE FROM message WHERE sequence IN (SELECT sequence FROM message
-             WHERE queue = ?1 AND sequence <= ?2 ORDER BY visible, sequence LIMIT ?3)",
-        [queue, last, most],
-    )?;
-    super::count(connection, queue, -dropped, -bytes)?;
-    connection.execute(
-        "DELETE FROM lane WHERE queue = ?1 AND NOT EXISTS
-             (SELECT 1 FROM message m WHERE m.queue = lane.queue AND m.grp = lane.grp)",
-        [queue],
-    )?;
-    Ok(dropped.unsigned_abs())
+    drop_all(
+        connection,
+        at.now,
+        queue,
+        &mut statement,
+        params![queue, at.age, SWEPT],
+    )
+}
+
+/// Drops the messages that a statement finds.
+fn drop_all(
+    connection: &Connection,
+    now: i64,
+    queue: i64,
+    statement: &mut Statement<'_>,
+    parameters: &[&dyn ToSql],
+) -> rusqlite::Result<u64> {
+    let rows = statement.query_map(parameters, |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
+    let rows: rusqlite::Result<Vec<(i64, i64, Option<String>)>> = rows.collect();
+    let mut groups = BTreeSet::new();
+    let mut dropped = 0;
+    for (sequence, size, group) in rows? {
+        super::remove(connection, queue, sequence, size)?;
+        groups.extend(group);
+        dropped += 1;
+    }
+    for group in groups {
+        super::refresh_lane(connection, now, queue, &group)?;
+    }
+    Ok(dropped)
 }
 
 /// The message that was sent with this deduplication id a short while ago.

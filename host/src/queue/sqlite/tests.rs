@@ -9,14 +9,17 @@ mod model;
 
 /// A clock that a test sets.
 #[derive(Default)]
-pub(super) struct Set(AtomicI64);
+pub(super) struct Set {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+}
 
 impl Clock for Set {
     fn wall(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.wall.load(Ordering::SeqCst)
     }
     fn monotonic(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.monotonic.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 
@@ -37,7 +40,7 @@ impl Restartable {
             clock: Arc::default(),
             open: None,
         };
-        fresh.clock.0.store(START, Ordering::SeqCst);
+        fresh.clock.wall.store(START, Ordering::SeqCst);
         fresh.restart();
         fresh
     }
@@ -57,11 +60,14 @@ impl Restartable {
     }
 
     pub(super) fn now(&self) -> i64 {
-        self.clock.0.load(Ordering::SeqCst)
+        self.clock.wall.load(Ordering::SeqCst)
     }
 
     pub(super) fn pass(&self, time: Duration) {
-        self.clock.0.fetch_add(millis(time), Ordering::SeqCst);
+        self.clock.wall.fetch_add(millis(time), Ordering::SeqCst);
+        self.clock
+            .monotonic
+            .fetch_add(millis(time), Ordering::SeqCst);
     }
 }
 
@@ -498,4 +504,71 @@ async fn who_waits_hears_of_what_becomes_visible() {
     let got = received(&host, "q", 1).await;
     settle_all(&host, &got, Settlement::Reject("no".into())).await;
     other.changed().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_learned_late_makes_no_message_old() {
+    let host = with(QueueSettings::default(), "q").await;
+    host.clock.wall.store(1000, Ordering::SeqCst);
+    sent(&host, "q", &["from 1970, as far as the host knew"]).await;
+    let years = 56 * 365 * 24 * 3600 * 1000;
+    host.clock.wall.fetch_add(START + years, Ordering::SeqCst);
+    assert_eq!(received(&host, "q", 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_reads_shrinks_all_the_same() {
+    let settings = QueueSettings {
+        retention: Duration::from_mins(1),
+        max_messages: 3,
+        ..QueueSettings::default()
+    };
+    let host = with(settings, "q").await;
+    sent(&host, "q", &["a", "b", "c"]).await;
+    host.pass(Duration::from_mins(1));
+    sent(&host, "q", &["d"]).await;
+    assert_eq!(host.queues().depth(name("q")).await.unwrap().messages, 1);
+}
+
+#[tokio::test]
+async fn a_purge_leaves_no_group_behind() {
+    let host = with(QueueSettings::default(), "q.fifo").await;
+    let send = async |body: &'static str, id: &str| {
+        let sent = host
+            .queues()
+            .send(name("q.fifo"), vec![fifo("g", body, id)]);
+        sent.await.unwrap().remove(0).unwrap();
+    };
+    send("1", "1").await;
+    let hidden = Some(Duration::from_hours(12));
+    let got = host
+        .queues()
+        .receive(name("q.fifo"), 1, hidden, Held::Outside);
+    assert_eq!(got.await.unwrap().len(), 1);
+    host.queues().purge(name("q.fifo")).await.unwrap();
+    send("2", "2").await;
+    assert_eq!(bodies(&received(&host, "q.fifo", 1).await), ["2"]);
+}
+
+#[tokio::test]
+async fn a_receipt_of_an_earlier_life_settles_nothing() {
+    let host = with(dead_after(1, "dead"), "q").await;
+    sent(&host, "q", &["a"]).await;
+    let first = received(&host, "q", 1).await;
+    host.pass(Duration::from_secs(31));
+    assert!(
+        received(&host, "q", 1).await.is_empty(),
+        "it is a dead letter"
+    );
+    host.queues().redrive(name("dead"), 1).await.unwrap();
+    let second = received(&host, "q", 1).await;
+    assert_eq!(second[0].message.receives, 1, "as the first time");
+    assert_eq!(
+        settle_all(&host, &first, Settlement::Done).await,
+        [Settled::Stale]
+    );
+    assert_eq!(
+        settle_all(&host, &second, Settlement::Done).await,
+        [Settled::Yes]
+    );
 }
