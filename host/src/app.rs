@@ -263,7 +263,7 @@ impl App {
                 api_drained.clone(),
             ),
             operator: metrics_socket.is_none().then(|| operator.clone()),
-            invocations: Admin::room_for_invocations(),
+            room: Admin::room(),
         });
         if host.admin.signatures == Signatures::Waived {
             parts.telemetry.log.host(

@@ -37,9 +37,6 @@ pub enum QueueError {
     /// There is none of that name.
     #[error("no queue `{0}`; create it, or declare it in the manifest")]
     Unknown(QueueName),
-    /// There is one of that name with other settings.
-    #[error("the queue `{0}` exists with other settings")]
-    Exists(QueueName),
     /// Other queues send their dead letters to it, or functions read it.
     #[error("the queue `{0}` is in use: {1}")]
     InUse(QueueName, String),
@@ -101,8 +98,6 @@ pub struct Depth {
     pub in_flight: u64,
     /// Those that were never received and wait for their time.
     pub delayed: u64,
-    /// When the one was sent that comes next, in milliseconds since 1970.
-    pub oldest: Option<i64>,
 }
 
 /// A queue with its settings.
@@ -130,6 +125,9 @@ pub trait QueueStore: Send + Sync {
 
     /// Deletes a queue if it has no messages. Answers whether it did.
     fn delete_if_empty(&self, name: QueueName) -> Answer<'_, bool>;
+
+    /// A queue.
+    fn info(&self, name: QueueName) -> Answer<'_, QueueInfo>;
 
     /// All queues, by name.
     fn list(&self) -> Answer<'_, Vec<QueueInfo>>;
@@ -163,7 +161,7 @@ pub trait QueueStore: Send + Sync {
         sends: Vec<(QueueName, NewMessage)>,
     ) -> Answer<'_, Vec<Settled>>;
 
-    /// Looks at messages, those first that come next. Receives none.
+    /// Looks at messages, those first that come next, a few MiB at most. Receives none.
     fn peek(&self, queue: QueueName, most: usize) -> Answer<'_, Vec<Message>>;
 
     /// Drops all messages of a queue, those in flight too. Answers how many.

@@ -61,6 +61,21 @@ fn only_the_runtime_and_the_capabilities_name_the_engine() {
 }
 
 #[test]
+fn queues_know_nothing_of_http() {
+    let http = ["http::", "hyper", "crate::api", "crate::trigger"];
+    let found = lines_with(
+        &http,
+        &["api", "app", "body", "builder", "capability", "cli"],
+    );
+    let theirs: Vec<&String> = found
+        .iter()
+        .filter(|line| line.starts_with("queue") || line.starts_with("store"))
+        .collect();
+    assert!(theirs.is_empty(), "{theirs:?}");
+    assert!(!found.is_empty(), "it looks at the right files");
+}
+
+#[test]
 fn the_environment_is_read_in_main_alone() {
     let reads = ["env::var", "env::vars", "env::args"];
     let found = lines_with(&reads, &["main.rs"]);

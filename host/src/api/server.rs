@@ -40,7 +40,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 512;
 /// Direct invocations and operations on queues at once. They may take minutes; the rest of
 /// the connections is for whoever asks how the host is.
-const MAX_INVOCATIONS: usize = MAX_CONNECTIONS - 64;
+const MAX_REQUESTS: usize = MAX_CONNECTIONS - 64;
 /// After an error of the listening socket.
 const PAUSE: Duration = Duration::from_millis(100);
 /// When a client that found no room may try again.
@@ -61,14 +61,14 @@ pub struct Admin {
     /// The operator's endpoints, if they are served here.
     pub operator: Option<Operator>,
     /// Room for direct invocations and operations on queues.
-    pub invocations: Semaphore,
+    pub room: Semaphore,
 }
 
 impl Admin {
-    /// Room for as many direct invocations as connections can be spared for them.
+    /// Room for as many of these as connections can be spared for them.
     #[must_use]
-    pub fn room_for_invocations() -> Semaphore {
-        Semaphore::new(MAX_INVOCATIONS)
+    pub fn room() -> Semaphore {
+        Semaphore::new(MAX_REQUESTS)
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
@@ -124,7 +124,7 @@ impl Admin {
             None => Operation::Lambda(lambda::route(&parts.method, path, parts.uri.query())?),
         };
         // From before its body is read until it is answered: both may take long.
-        let Ok(_room) = self.invocations.try_acquire() else {
+        let Ok(_room) = self.room.try_acquire() else {
             return Ok(crowded(request_id));
         };
         let limit = operation.body_limit();
@@ -161,7 +161,15 @@ impl Admin {
             Operation::Sqs(operation) => {
                 let host = host(&parts);
                 match self.sqs.run(&operation, host, &body).await {
-                    Ok(mut response) => {
+                    Ok(response) => {
+                        // Messages hold memory until their client has read them.
+                        let (head, body) = response.into_parts();
+                        let held = self.lambda.budget().hold(body);
+                        let body = held.ok_or_else(|| ApiError::Unavailable {
+                            message: "The host has no memory for the answer now.".into(),
+                            retry_after: Some(RETRY_AFTER),
+                        })?;
+                        let mut response = Response::from_parts(head, body);
                         let id = request_id.with_str(HeaderValue::from_str);
                         let id = id.expect("a UUID is visible ASCII");
                         response.headers_mut().insert(sqs::error::REQUEST_ID, id);

@@ -7,6 +7,7 @@
 mod attributes;
 pub mod error;
 mod message;
+mod shapes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,15 +16,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::queue::{
-    Delivery, Held, Owner, QueueName, QueueStore, Receipt, ReceiptKey, Settled, Settlement,
+    Delivery, Held, Owner, QueueError, QueueName, QueueStore, Receipt, ReceiptKey, Settled,
+    Settlement,
 };
 use error::SqsError;
+use shapes::{
+    Batch, BatchAnswer, CreateQueue, Entry, GetQueueAttributes, GetQueueUrl, Handle,
+    HandleWithTime, Id, ListQueues, Nothing, OfQueue, OfReceipt, OfSome, ReceiveMessage,
+    SendMessage, SetQueueAttributes,
+};
 
 /// The header that names an operation, and what its value begins with.
 const TARGET: &str = "x-amz-target";
@@ -70,168 +77,6 @@ pub struct Sqs {
     /// Who waits for messages when the host drains is sent away.
     draining: watch::Receiver<bool>,
 }
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct OfQueue {
-    queue_url: String,
-}
-
-/// A queue, and how many of its messages.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct OfSome {
-    queue_url: String,
-    most: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct CreateQueue {
-    queue_name: String,
-    #[serde(default)]
-    attributes: BTreeMap<String, String>,
-    #[serde(default, rename = "tags")]
-    tags: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GetQueueUrl {
-    queue_name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListQueues {
-    #[serde(default)]
-    queue_name_prefix: String,
-    max_results: Option<usize>,
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GetQueueAttributes {
-    queue_url: String,
-    #[serde(default)]
-    attribute_names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SetQueueAttributes {
-    queue_url: String,
-    attributes: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct SendMessage {
-    queue_url: String,
-    #[serde(flatten)]
-    message: message::Outgoing,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Batch<T> {
-    queue_url: String,
-    entries: Vec<Entry<T>>,
-}
-
-#[derive(Deserialize)]
-struct Entry<T> {
-    #[serde(rename = "Id")]
-    id: String,
-    #[serde(flatten)]
-    item: T,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ReceiveMessage {
-    queue_url: String,
-    max_number_of_messages: Option<i64>,
-    wait_time_seconds: Option<i64>,
-    visibility_timeout: Option<i64>,
-    #[serde(default)]
-    attribute_names: Vec<String>,
-    #[serde(default)]
-    message_system_attribute_names: Vec<String>,
-    #[serde(default)]
-    message_attribute_names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Handle {
-    receipt_handle: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HandleWithTime {
-    receipt_handle: String,
-    #[serde(default)]
-    visibility_timeout: i64,
-}
-
-#[derive(Deserialize)]
-struct OfReceipt<T> {
-    #[serde(rename = "QueueUrl")]
-    queue_url: String,
-    #[serde(flatten)]
-    item: T,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Failed {
-    id: String,
-    sender_fault: bool,
-    code: &'static str,
-    message: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct BatchAnswer<T> {
-    successful: Vec<T>,
-    // SDKs take a list that is there for one with entries.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    failed: Vec<Failed>,
-}
-
-impl<T> BatchAnswer<T> {
-    fn of(results: Vec<(String, Result<T, SqsError>)>) -> Self {
-        let mut answer = Self {
-            successful: Vec::new(),
-            failed: Vec::new(),
-        };
-        for (id, result) in results {
-            match result {
-                Ok(done) => answer.successful.push(done),
-                Err(error) => answer.failed.push(Failed {
-                    id,
-                    sender_fault: error.is_the_senders(),
-                    code: error.query_code(),
-                    message: error.to_string(),
-                }),
-            }
-        }
-        answer
-    }
-}
-
-#[derive(Serialize)]
-struct Id {
-    #[serde(rename = "Id")]
-    id: String,
-}
-
-#[derive(Serialize)]
-struct Nothing {}
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, SqsError> {
     serde_json::from_slice(body).map_err(|error| SqsError::Malformed(error.to_string()))
@@ -323,13 +168,6 @@ impl Sqs {
         format!("arn:aws:sqs:{}:{}:{name}", self.region, self.account)
     }
 
-    async fn find(&self, name: &QueueName) -> Result<crate::queue::QueueInfo, SqsError> {
-        let all = self.queues.list().await?;
-        all.into_iter()
-            .find(|info| info.name == *name)
-            .ok_or(SqsError::NoQueue)
-    }
-
     async fn create(&self, host: &str, request: CreateQueue) -> Result<Response<Bytes>, SqsError> {
         let name =
             QueueName::new(&request.queue_name).map_err(|error| SqsError::InvalidParameter {
@@ -351,24 +189,24 @@ impl Sqs {
             });
         }
         let settings = attributes::settings(Default::default(), &request.attributes)?;
-        match self.find(&name).await {
+        match self.queues.info(name.clone()).await {
             Ok(info)
                 if attributes::settings(info.settings.clone(), &request.attributes)?
                     == info.settings => {}
             Ok(_) => return Err(SqsError::Exists),
-            Err(SqsError::NoQueue) => {
+            Err(QueueError::Unknown(_)) => {
                 self.queues
                     .put(vec![(name.clone(), settings)], Owner::Api)
                     .await?;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         answer(&BTreeMap::from([("QueueUrl", self.url(host, &name))]))
     }
 
     async fn url_of(&self, host: &str, request: GetQueueUrl) -> Result<Response<Bytes>, SqsError> {
         let name = QueueName::new(&request.queue_name).map_err(|_| SqsError::NoQueue)?;
-        self.find(&name).await?;
+        self.queues.info(name.clone()).await?;
         answer(&BTreeMap::from([("QueueUrl", self.url(host, &name))]))
     }
 
@@ -412,7 +250,7 @@ impl Sqs {
 
     /// What the manifest declares, only the manifest changes.
     async fn not_the_manifests(&self, name: &QueueName) -> Result<(), SqsError> {
-        match self.find(name).await?.owner {
+        match self.queues.info(name.clone()).await?.owner {
             Owner::Api => Ok(()),
             Owner::Manifest | Owner::Host => Err(SqsError::Unsupported(format!(
                 "the queue {name} is declared in the manifest: change it there"
@@ -427,7 +265,7 @@ impl Sqs {
 
     async fn attributes(&self, request: GetQueueAttributes) -> Result<Response<Bytes>, SqsError> {
         let name = name_of(&request.queue_url)?;
-        let info = self.find(&name).await?;
+        let info = self.queues.info(name.clone()).await?;
         let depth = self.queues.depth(name.clone()).await?;
         let arn = |name: &QueueName| self.arn(name);
         let all = attributes::of(&info, depth, arn);
@@ -444,7 +282,7 @@ impl Sqs {
     ) -> Result<Response<Bytes>, SqsError> {
         let name = name_of(&request.queue_url)?;
         self.not_the_manifests(&name).await?;
-        let info = self.find(&name).await?;
+        let info = self.queues.info(name.clone()).await?;
         let settings = attributes::settings(info.settings, &request.attributes)?;
         self.queues.put(vec![(name, settings)], Owner::Api).await?;
         answer(&Nothing {})
@@ -630,7 +468,7 @@ impl Sqs {
         settlements: Vec<Result<(Receipt, Settlement), SqsError>>,
     ) -> Result<Vec<Result<Settled, SqsError>>, SqsError> {
         // Every queue must be there, even if no handle is good.
-        self.queues.next(name.clone()).await?;
+        self.queues.info(name.clone()).await?;
         let good: Vec<_> = settlements
             .iter()
             .filter_map(|s| s.as_ref().ok().cloned())

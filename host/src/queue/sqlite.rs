@@ -8,21 +8,21 @@
 //! In FIFO queues the groups are what is received: each has a row in `lane` that says from
 //! when on its first message may come, which is when nothing of the group is in flight.
 
+mod delivery;
+mod rows;
 mod schema;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::message::{Attributes, Dead};
 use super::receipt::ReceiptKey;
 use super::{
     Answer, Delivery, Depth, Held, Message, NewMessage, Owner, QueueError, QueueInfo, QueueName,
@@ -30,6 +30,8 @@ use super::{
 };
 use crate::hex::hex;
 use crate::store::{Clock, Moment, OpenError, Writer};
+use delivery::{receive, settle};
+use rows::{COLUMNS, Queue, Stored, json, json_at, millis, name_at};
 
 /// SQS: for so long a message with the same deduplication id is taken for the same.
 const DEDUPLICATION: Duration = Duration::from_mins(5);
@@ -37,6 +39,9 @@ const DEDUPLICATION: Duration = Duration::from_mins(5);
 const MAX_QUEUES: i64 = 10_000;
 /// Rows of one operation that walks over many: others wait for no more than these.
 const CHUNK: u64 = 1000;
+
+/// Bytes of messages that are looked at in one go.
+const MAX_PEEKED: i64 = 4 << 20;
 
 /// What an operation comes to: what it refuses is no failure of the store.
 type Done<T> = rusqlite::Result<Result<T, QueueError>>;
@@ -172,8 +177,12 @@ impl QueueStore for SqliteQueues {
         }))
     }
 
+    fn info(&self, name: QueueName) -> Answer<'_, QueueInfo> {
+        Box::pin(self.read(move |connection| info(connection, name)))
+    }
+
     fn list(&self) -> Answer<'_, Vec<QueueInfo>> {
-        Box::pin(self.read(list))
+        Box::pin(self.read(|connection| all(connection).map(Ok)))
     }
 
     fn send(
@@ -252,6 +261,8 @@ impl QueueStore for SqliteQueues {
 
     fn redrive(&self, dead_letters: QueueName, most: u64) -> Answer<'_, u64> {
         Box::pin(async move {
+            // Those that are there now: what fails again meanwhile waits for the next time.
+            let most = most.min(self.depth(dead_letters.clone()).await?.messages);
             let redriven = self.in_pieces(most, move |connection, at, room| {
                 redrive(connection, at, &dead_letters, room)
             });
@@ -270,106 +281,6 @@ impl QueueStore for SqliteQueues {
     fn next(&self, queue: QueueName) -> Answer<'_, Option<i64>> {
         Box::pin(self.read(move |connection| next(connection, &queue)))
     }
-}
-
-/// A queue's row.
-struct Queue {
-    id: i64,
-    name: QueueName,
-    settings: QueueSettings,
-    messages: u64,
-    bytes: u64,
-}
-
-impl Queue {
-    fn find(connection: &Connection, name: &QueueName) -> rusqlite::Result<Option<Self>> {
-        connection
-            .prepare_cached(
-                "SELECT id, name, settings, messages, bytes FROM queue WHERE name = ?1",
-            )?
-            .query_row([name.as_str()], Self::of)
-            .optional()
-    }
-
-    fn get(connection: &Connection, id: i64) -> rusqlite::Result<Option<Self>> {
-        connection
-            .prepare_cached("SELECT id, name, settings, messages, bytes FROM queue WHERE id = ?1")?
-            .query_row([id], Self::of)
-            .optional()
-    }
-
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            id: row.get(0)?,
-            name: name_at(row, 1)?,
-            settings: json_at(row, 2)?,
-            messages: row.get::<_, i64>(3)?.unsigned_abs(),
-            bytes: row.get::<_, i64>(4)?.unsigned_abs(),
-        })
-    }
-
-    /// Counts messages that came or went.
-    fn count(&self, connection: &Connection, messages: i64, bytes: i64) -> rusqlite::Result<()> {
-        count(connection, self.id, messages, bytes)
-    }
-
-    /// The limit that one more message of this size would exceed.
-    fn has_no_room(&self, size: u64) -> Option<String> {
-        let settings = &self.settings;
-        if self.messages >= settings.max_messages {
-            Some(format!("{} messages", settings.max_messages))
-        } else if self.bytes + size > settings.max_bytes {
-            Some(format!("{} bytes", settings.max_bytes))
-        } else {
-            None
-        }
-    }
-
-    /// The age of the store at which a message that comes now is dropped.
-    fn expires(&self, at: Moment) -> i64 {
-        at.age.saturating_add(millis(self.settings.retention))
-    }
-}
-
-fn count(connection: &Connection, queue: i64, messages: i64, bytes: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE queue SET messages = messages + ?2, bytes = bytes + ?3 WHERE id = ?1",
-        )?
-        .execute([queue, messages, bytes])?;
-    Ok(())
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn unreadable(
-    column: usize,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
-}
-
-fn name_at(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueName> {
-    let name = row
-        .get_ref(column)?
-        .as_str()
-        .map_err(|error| unreadable(column, error))?;
-    QueueName::new(name).map_err(|error| unreadable(column, error))
-}
-
-fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text = row
-        .get_ref(column)?
-        .as_str()
-        .map_err(|error| unreadable(column, error))?;
-    serde_json::from_str(text).map_err(|error| unreadable(column, error))
-}
-
-fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 fn put(
@@ -435,27 +346,35 @@ fn delete(connection: &Connection, name: &QueueName) -> Done<i64> {
     Ok(Ok(queue.id))
 }
 
-fn list(connection: &Connection) -> Done<Vec<QueueInfo>> {
-    all(connection).map(Ok)
+fn info(connection: &Connection, name: QueueName) -> Done<QueueInfo> {
+    let info = connection
+        .prepare_cached(&format!("SELECT {INFO} FROM queue WHERE name = ?1"))?
+        .query_row([name.as_str()], info_of)
+        .optional()?;
+    Ok(info.ok_or(QueueError::Unknown(name)))
 }
 
 fn all(connection: &Connection) -> rusqlite::Result<Vec<QueueInfo>> {
-    let text = "SELECT name, settings, owner, created, modified FROM queue ORDER BY name";
-    let mut statement = connection.prepare_cached(text)?;
-    let infos = statement.query_map([], |row| {
-        Ok(QueueInfo {
-            name: name_at(row, 0)?,
-            settings: json_at(row, 1)?,
-            owner: match row.get::<_, i64>(2)? {
-                0 => Owner::Manifest,
-                1 => Owner::Api,
-                _ => Owner::Host,
-            },
-            created: row.get(3)?,
-            modified: row.get(4)?,
-        })
-    })?;
-    infos.collect()
+    let text = format!("SELECT {INFO} FROM queue ORDER BY name");
+    let mut statement = connection.prepare_cached(&text)?;
+    statement.query_map([], info_of)?.collect()
+}
+
+/// What is read of a queue for who asks about it.
+const INFO: &str = "name, settings, owner, created, modified";
+
+fn info_of(row: &Row<'_>) -> rusqlite::Result<QueueInfo> {
+    Ok(QueueInfo {
+        name: name_at(row, 0)?,
+        settings: json_at(row, 1)?,
+        owner: match row.get::<_, i64>(2)? {
+            0 => Owner::Manifest,
+            1 => Owner::Api,
+            _ => Owner::Host,
+        },
+        created: row.get(3)?,
+        modified: row.get(4)?,
+    })
 }
 
 /// What is wrong with a message for a queue.
@@ -614,385 +533,6 @@ fn refresh_lane(
     Ok(())
 }
 
-/// What is read of a message's row.
-const COLUMNS: &str = "sequence, id, body, attributes, sent, visible, receives, first_received, \
-                       grp, deduplication, source, reason, size, expires, round";
-
-/// A message's row.
-struct Stored {
-    message: Message,
-    size: i64,
-    expires: i64,
-    /// Counts receives, and never goes back: receipts name it.
-    round: i64,
-}
-
-impl Stored {
-    fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let id: Vec<u8> = row.get(1)?;
-        let attributes = match row.get_ref(3)? {
-            rusqlite::types::ValueRef::Null => Attributes::new(),
-            _ => json_at(row, 3)?,
-        };
-        let dead = match row.get_ref(10)? {
-            rusqlite::types::ValueRef::Null => None,
-            _ => Some(Dead {
-                source: name_at(row, 10)?,
-                reason: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
-            }),
-        };
-        let message = Message {
-            id: Uuid::from_slice(&id).map_err(|error| unreadable(1, error))?,
-            sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-            body: Bytes::from(row.get::<_, Vec<u8>>(2)?),
-            attributes,
-            sent: row.get(4)?,
-            visible: row.get(5)?,
-            receives: row.get(6)?,
-            first_received: row.get(7)?,
-            group: row.get(8)?,
-            deduplication: row.get(9)?,
-            dead,
-        };
-        Ok(Self {
-            message,
-            size: row.get(12)?,
-            expires: row.get(13)?,
-            round: row.get(14)?,
-        })
-    }
-
-    fn sequence(&self) -> i64 {
-        self.message.sequence.cast_signed()
-    }
-}
-
-/// Messages that may be received now, in order.
-fn candidates(
-    connection: &Connection,
-    now: i64,
-    queue: &Queue,
-    most: usize,
-) -> rusqlite::Result<Vec<Stored>> {
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    if !queue.name.is_fifo() {
-        let text = format!(
-            "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND visible <= ?2
-             ORDER BY visible, sequence LIMIT ?3"
-        );
-        let mut statement = connection.prepare_cached(&text)?;
-        return statement
-            .query_map([queue.id, now, most], Stored::of)?
-            .collect();
-    }
-    let mut lanes = connection.prepare_cached(
-        "SELECT grp FROM lane WHERE queue = ?1 AND visible <= ?2 ORDER BY visible, grp LIMIT ?3",
-    )?;
-    let lanes: rusqlite::Result<Vec<String>> = lanes
-        .query_map([queue.id, now, most], |row| row.get(0))?
-        .collect();
-    let text = format!(
-        "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT ?3"
-    );
-    let mut statement = connection.prepare_cached(&text)?;
-    let mut found = Vec::new();
-    for group in lanes? {
-        let left = most - i64::try_from(found.len()).unwrap_or(most);
-        if left <= 0 {
-            break;
-        }
-        let before = found.len();
-        let rows = statement.query_map(params![queue.id, group, left], Stored::of)?;
-        for row in rows {
-            let stored = row?;
-            // One that waits holds up those behind it.
-            if stored.message.visible > now {
-                break;
-            }
-            found.push(stored);
-        }
-        if found.len() == before {
-            // Due without a message that is: it must not stand before the others again.
-            refresh_lane(connection, now, queue.id, &group)?;
-        }
-    }
-    Ok(found)
-}
-
-fn receive(
-    connection: &Connection,
-    at: Moment,
-    name: &QueueName,
-    most: usize,
-    visibility: Option<Duration>,
-    held: Held,
-) -> Done<Vec<Delivery>> {
-    let now = at.now;
-    let Some(queue) = Queue::find(connection, name)? else {
-        return Ok(Err(QueueError::Unknown(name.clone())));
-    };
-    let visible = now.saturating_add(millis(visibility.unwrap_or(queue.settings.visibility)));
-    let mut received = Vec::new();
-    let mut walked = 0;
-    // Those that have expired or failed too often make room for others.
-    while received.len() < most && walked < CHUNK {
-        let found = candidates(connection, now, &queue, most - received.len())?;
-        if found.is_empty() {
-            break;
-        }
-        let mut groups = Vec::new();
-        for mut stored in found {
-            walked += 1;
-            groups.extend(stored.message.group.clone());
-            if stored.expires <= at.age {
-                remove(connection, queue.id, stored.sequence(), stored.size)?;
-                continue;
-            }
-            let receives = stored.message.receives;
-            if let Some(redrive) = &queue.settings.redrive
-                && receives >= redrive.max_receives
-            {
-                let reason = format!("it was received {receives} times and not settled");
-                bury(
-                    connection,
-                    at,
-                    &queue,
-                    stored.sequence(),
-                    stored.size,
-                    &reason,
-                )?;
-                continue;
-            }
-            stored.message.receives += 1;
-            stored.message.visible = visible;
-            stored.message.first_received.get_or_insert(now);
-            connection
-                .prepare_cached(
-                    "UPDATE message SET visible = ?2, receives = ?3, first_received = ?4, held = ?5,
-                         round = ?6
-                     WHERE sequence = ?1",
-                )?
-                .execute(params![
-                    stored.sequence(),
-                    visible,
-                    stored.message.receives,
-                    stored.message.first_received,
-                    held_as(held),
-                    stored.round + 1,
-                ])?;
-            received.push(Delivery {
-                receipt: Receipt {
-                    queue: queue.id,
-                    sequence: stored.sequence(),
-                    round: stored.round + 1,
-                },
-                message: stored.message,
-            });
-        }
-        groups.dedup();
-        for group in groups {
-            refresh_lane(connection, now, queue.id, &group)?;
-        }
-        // With a visibility of zero the same would be found again.
-        if visible <= now && !received.is_empty() {
-            break;
-        }
-    }
-    Ok(Ok(received))
-}
-
-/// What becomes of a message's holder: with none, the receipt is used up.
-const GIVEN_BACK: &str = "held = 0, round = round + 1";
-const STILL_HELD: &str = "held = held";
-
-/// As it stands in the column `held`; 0 is nobody.
-fn held_as(held: Held) -> i64 {
-    match held {
-        Held::Outside => 1,
-        Held::Host => schema::HELD_BY_HOST,
-    }
-}
-
-fn remove(connection: &Connection, queue: i64, sequence: i64, size: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM message WHERE sequence = ?1")?
-        .execute([sequence])?;
-    count(connection, queue, -1, -size)
-}
-
-/// Moves a message to the dead-letter queue, which takes it also if it is full: else it
-/// would be lost. Answers whether there is one.
-fn bury(
-    connection: &Connection,
-    at: Moment,
-    queue: &Queue,
-    sequence: i64,
-    size: i64,
-    reason: &str,
-) -> rusqlite::Result<bool> {
-    let now = at.now;
-    let Some(redrive) = &queue.settings.redrive else {
-        return Ok(false);
-    };
-    let Some(target) = Queue::find(connection, &redrive.target)? else {
-        return Ok(false);
-    };
-    let group: Option<String> = connection
-        .prepare_cached(
-            "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
-                 first_received = NULL, held = 0, round = round + 1, source = ?5, reason = ?6
-             WHERE sequence = ?1 RETURNING grp",
-        )?
-        .query_row(
-            params![
-                sequence,
-                target.id,
-                now,
-                target.expires(at),
-                queue.name.as_str(),
-                reason
-            ],
-            |row| row.get(0),
-        )?;
-    queue.count(connection, -1, -size)?;
-    target.count(connection, 1, size)?;
-    if let Some(group) = group {
-        refresh_lane(connection, now, queue.id, &group)?;
-        refresh_lane(connection, now, target.id, &group)?;
-    }
-    schema::sweep(connection, at, target.id)?;
-    Ok(true)
-}
-
-/// Also answers the queues in which messages may have become visible.
-fn settle(
-    connection: &Connection,
-    at: Moment,
-    settlements: Vec<(Receipt, Settlement)>,
-    sends: Vec<(QueueName, NewMessage)>,
-) -> Done<(Vec<Settled>, BTreeSet<QueueName>)> {
-    // Looked at before anything is written: all of it is done, or nothing.
-    for (name, message) in &sends {
-        let Some(queue) = Queue::find(connection, name)? else {
-            return Ok(Err(QueueError::Unknown(name.clone())));
-        };
-        if let Some(refusal) = refusal(&queue, message) {
-            return Ok(Err(QueueError::Refused(refusal)));
-        }
-    }
-    let mut touched = BTreeSet::new();
-    let mut settled = Vec::with_capacity(settlements.len());
-    for (receipt, settlement) in settlements {
-        settled.push(settle_one(
-            connection,
-            at,
-            receipt,
-            settlement,
-            &mut touched,
-        )?);
-    }
-    for (name, message) in sends {
-        if let Some(queue) = Queue::find(connection, &name)? {
-            insert(connection, at, &queue, message)?;
-            touched.insert(name);
-        }
-    }
-    Ok(Ok((settled, touched)))
-}
-
-fn settle_one(
-    connection: &Connection,
-    at: Moment,
-    receipt: Receipt,
-    settlement: Settlement,
-    touched: &mut BTreeSet<QueueName>,
-) -> rusqlite::Result<Settled> {
-    let now = at.now;
-    let found: Option<(i64, u32, i64, i64, Option<String>, i64)> = connection
-        .prepare_cached(
-            "SELECT queue, receives, visible, size, grp, round FROM message WHERE sequence = ?1",
-        )?
-        .query_row([receipt.sequence], |row| {
-            Ok((
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-            ))
-        })
-        .optional()?;
-    let Some((id, receives, visible, size, group, round)) = found else {
-        return Ok(Settled::Stale);
-    };
-    if id != receipt.queue || round != receipt.round {
-        return Ok(Settled::Stale);
-    }
-    // What is visible again may be received any moment: in a FIFO queue others of its group
-    // may have come meanwhile, and what is not hidden cannot stay so.
-    let is_over = visible <= now;
-    if is_over && group.is_some() {
-        return Ok(Settled::Expired);
-    }
-    if is_over && matches!(settlement, Settlement::Hide(_)) {
-        return Ok(Settled::Stale);
-    }
-    let Some(queue) = Queue::get(connection, id)? else {
-        return Ok(Settled::Stale);
-    };
-    let hide = |after: Duration, receives: u32, held: &str| {
-        let text =
-            format!("UPDATE message SET visible = ?2, receives = ?3, {held} WHERE sequence = ?1");
-        connection.prepare_cached(&text)?.execute(params![
-            receipt.sequence,
-            now.saturating_add(millis(after)),
-            receives
-        ])?;
-        Ok::<_, rusqlite::Error>(Settled::Yes)
-    };
-    // What is done makes nothing visible, but the next of its group.
-    if group.is_some() || settlement != Settlement::Done {
-        touched.insert(queue.name.clone());
-    }
-    if matches!(settlement, Settlement::Retry { .. } | Settlement::Reject(_)) {
-        let target = queue.settings.redrive.iter();
-        touched.extend(target.map(|redrive| redrive.target.clone()));
-    }
-    let settled = match settlement {
-        Settlement::Done => {
-            remove(connection, id, receipt.sequence, size)?;
-            Settled::Yes
-        }
-        Settlement::Hide(after) => hide(after, receives, STILL_HELD)?,
-        Settlement::Release(after) => hide(after, receives.saturating_sub(1), GIVEN_BACK)?,
-        Settlement::Retry { after, reason } => {
-            let spent = queue
-                .settings
-                .redrive
-                .as_ref()
-                .is_some_and(|r| receives >= r.max_receives);
-            if spent && bury(connection, at, &queue, receipt.sequence, size, &reason)? {
-                Settled::Yes
-            } else {
-                hide(after, receives, GIVEN_BACK)?
-            }
-        }
-        Settlement::Reject(reason) => {
-            if bury(connection, at, &queue, receipt.sequence, size, &reason)? {
-                Settled::Yes
-            } else {
-                remove(connection, id, receipt.sequence, size)?;
-                Settled::Dropped
-            }
-        }
-    };
-    if let Some(group) = group {
-        refresh_lane(connection, now, id, &group)?;
-    }
-    Ok(settled)
-}
-
 fn peek(connection: &Connection, name: &QueueName, most: usize) -> Done<Vec<Message>> {
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
@@ -1003,9 +543,17 @@ fn peek(connection: &Connection, name: &QueueName, most: usize) -> Done<Vec<Mess
     let mut statement = connection.prepare_cached(&text)?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = statement.query_map([queue.id, most], Stored::of)?;
-    let messages: rusqlite::Result<Vec<Message>> =
-        rows.map(|row| row.map(|stored| stored.message)).collect();
-    messages.map(Ok)
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    for row in rows {
+        let stored = row?;
+        bytes += stored.size;
+        // The first is shown however large it is.
+        if bytes > MAX_PEEKED && !messages.is_empty() {
+            break;
+        }
+        messages.push(stored.message);
+    }
+    Ok(Ok(messages))
 }
 
 fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> Done<u64> {
@@ -1063,18 +611,11 @@ fn depth(connection: &Connection, name: &QueueName, wall: i64) -> Done<Depth> {
         hidden("SELECT count(*) FROM message WHERE queue = ?1 AND visible > ?2 AND held != 0")?;
     let delayed =
         hidden("SELECT count(*) FROM message WHERE queue = ?1 AND visible > ?2 AND held = 0")?;
-    let oldest = connection
-        .prepare_cached(
-            "SELECT sent FROM message WHERE queue = ?1 ORDER BY visible, sequence LIMIT 1",
-        )?
-        .query_row([queue.id], |row| row.get(0))
-        .optional()?;
     Ok(Ok(Depth {
         messages: queue.messages,
         bytes: queue.bytes,
         in_flight: in_flight.unsigned_abs(),
         delayed: delayed.unsigned_abs(),
-        oldest,
     }))
 }
 

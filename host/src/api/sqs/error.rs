@@ -67,7 +67,6 @@ impl From<QueueError> for SqsError {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Unknown(_) => Self::NoQueue,
-            QueueError::Exists(_) => Self::Exists,
             QueueError::InUse(..) => Self::Unsupported(error.to_string()),
             QueueError::Refused(message) => Self::InvalidParameter { message },
             QueueError::Full(..) => Self::Throttled(error.to_string()),

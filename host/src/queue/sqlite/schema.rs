@@ -188,7 +188,7 @@ fn drop_all(
     let mut groups = BTreeSet::new();
     let mut dropped = 0;
     for (sequence, size, group) in rows? {
-        super::remove(connection, queue, sequence, size)?;
+        super::delivery::remove(connection, queue, sequence, size)?;
         groups.extend(group);
         dropped += 1;
     }

@@ -572,3 +572,19 @@ async fn a_receipt_of_an_earlier_life_settles_nothing() {
         [Settled::Yes]
     );
 }
+
+#[tokio::test]
+async fn looking_at_large_messages_stops_at_a_few_mib() {
+    let settings = QueueSettings {
+        max_message: 1 << 20,
+        ..QueueSettings::default()
+    };
+    let host = with(settings, "q").await;
+    let large = || NewMessage::of(vec![b'x'; 1 << 20]);
+    let sent = host
+        .queues()
+        .send(name("q"), (0..8).map(|_| large()).collect());
+    sent.await.unwrap();
+    let peeked = host.queues().peek(name("q"), 100).await.unwrap();
+    assert_eq!(peeked.len(), 4);
+}

@@ -1,0 +1,344 @@
+//! From a message that may be received to what became of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::rows::{COLUMNS, Queue, Stored, count, millis};
+use super::{CHUNK, Done, insert, refresh_lane, refusal, schema};
+use crate::queue::{
+    Delivery, Held, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
+};
+use crate::store::Moment;
+
+/// Messages that may be received now, in order.
+pub(super) fn candidates(
+    connection: &Connection,
+    now: i64,
+    queue: &Queue,
+    most: usize,
+) -> rusqlite::Result<Vec<Stored>> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    if !queue.name.is_fifo() {
+        let text = format!(
+            "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND visible <= ?2
+             ORDER BY visible, sequence LIMIT ?3"
+        );
+        let mut statement = connection.prepare_cached(&text)?;
+        return statement
+            .query_map([queue.id, now, most], Stored::of)?
+            .collect();
+    }
+    let mut lanes = connection.prepare_cached(
+        "SELECT grp FROM lane WHERE queue = ?1 AND visible <= ?2 ORDER BY visible, grp LIMIT ?3",
+    )?;
+    let lanes: rusqlite::Result<Vec<String>> = lanes
+        .query_map([queue.id, now, most], |row| row.get(0))?
+        .collect();
+    let text = format!(
+        "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&text)?;
+    let mut found = Vec::new();
+    for group in lanes? {
+        let left = most - i64::try_from(found.len()).unwrap_or(most);
+        if left <= 0 {
+            break;
+        }
+        let before = found.len();
+        let rows = statement.query_map(params![queue.id, group, left], Stored::of)?;
+        for row in rows {
+            let stored = row?;
+            // One that waits holds up those behind it.
+            if stored.message.visible > now {
+                break;
+            }
+            found.push(stored);
+        }
+        if found.len() == before {
+            // Due without a message that is: it must not stand before the others again.
+            refresh_lane(connection, now, queue.id, &group)?;
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn receive(
+    connection: &Connection,
+    at: Moment,
+    name: &QueueName,
+    most: usize,
+    visibility: Option<Duration>,
+    held: Held,
+) -> Done<Vec<Delivery>> {
+    let now = at.now;
+    let Some(queue) = Queue::find(connection, name)? else {
+        return Ok(Err(QueueError::Unknown(name.clone())));
+    };
+    let visible = now.saturating_add(millis(visibility.unwrap_or(queue.settings.visibility)));
+    let mut received = Vec::new();
+    let mut walked = 0;
+    // Those that have expired or failed too often make room for others.
+    while received.len() < most && walked < CHUNK {
+        let found = candidates(connection, now, &queue, most - received.len())?;
+        if found.is_empty() {
+            break;
+        }
+        let mut groups = Vec::new();
+        for mut stored in found {
+            walked += 1;
+            groups.extend(stored.message.group.clone());
+            if stored.expires <= at.age {
+                remove(connection, queue.id, stored.sequence(), stored.size)?;
+                continue;
+            }
+            let receives = stored.message.receives;
+            if let Some(redrive) = &queue.settings.redrive
+                && receives >= redrive.max_receives
+            {
+                let reason = format!("it was received {receives} times and not settled");
+                bury(
+                    connection,
+                    at,
+                    &queue,
+                    stored.sequence(),
+                    stored.size,
+                    &reason,
+                )?;
+                continue;
+            }
+            stored.message.receives += 1;
+            stored.message.visible = visible;
+            stored.message.first_received.get_or_insert(now);
+            connection
+                .prepare_cached(
+                    "UPDATE message SET visible = ?2, receives = ?3, first_received = ?4, held = ?5,
+                         round = ?6
+                     WHERE sequence = ?1",
+                )?
+                .execute(params![
+                    stored.sequence(),
+                    visible,
+                    stored.message.receives,
+                    stored.message.first_received,
+                    held_as(held),
+                    stored.round + 1,
+                ])?;
+            received.push(Delivery {
+                receipt: Receipt {
+                    queue: queue.id,
+                    sequence: stored.sequence(),
+                    round: stored.round + 1,
+                },
+                message: stored.message,
+            });
+        }
+        groups.dedup();
+        for group in groups {
+            refresh_lane(connection, now, queue.id, &group)?;
+        }
+        // With a visibility of zero the same would be found again.
+        if visible <= now && !received.is_empty() {
+            break;
+        }
+    }
+    Ok(Ok(received))
+}
+
+/// What becomes of a message's holder: with none, the receipt is used up.
+pub(super) const GIVEN_BACK: &str = "held = 0, round = round + 1";
+pub(super) const STILL_HELD: &str = "held = held";
+
+/// As it stands in the column `held`; 0 is nobody.
+pub(super) fn held_as(held: Held) -> i64 {
+    match held {
+        Held::Outside => 1,
+        Held::Host => schema::HELD_BY_HOST,
+    }
+}
+
+pub(super) fn remove(
+    connection: &Connection,
+    queue: i64,
+    sequence: i64,
+    size: i64,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM message WHERE sequence = ?1")?
+        .execute([sequence])?;
+    count(connection, queue, -1, -size)
+}
+
+/// Moves a message to the dead-letter queue, which takes it also if it is full: else it
+/// would be lost. Answers whether there is one.
+pub(super) fn bury(
+    connection: &Connection,
+    at: Moment,
+    queue: &Queue,
+    sequence: i64,
+    size: i64,
+    reason: &str,
+) -> rusqlite::Result<bool> {
+    let now = at.now;
+    let Some(redrive) = &queue.settings.redrive else {
+        return Ok(false);
+    };
+    let Some(target) = Queue::find(connection, &redrive.target)? else {
+        return Ok(false);
+    };
+    let group: Option<String> = connection
+        .prepare_cached(
+            "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
+                 first_received = NULL, held = 0, round = round + 1, source = ?5, reason = ?6
+             WHERE sequence = ?1 RETURNING grp",
+        )?
+        .query_row(
+            params![
+                sequence,
+                target.id,
+                now,
+                target.expires(at),
+                queue.name.as_str(),
+                reason
+            ],
+            |row| row.get(0),
+        )?;
+    queue.count(connection, -1, -size)?;
+    target.count(connection, 1, size)?;
+    if let Some(group) = group {
+        refresh_lane(connection, now, queue.id, &group)?;
+        refresh_lane(connection, now, target.id, &group)?;
+    }
+    schema::sweep(connection, at, target.id)?;
+    Ok(true)
+}
+
+/// Also answers the queues in which messages may have become visible.
+pub(super) fn settle(
+    connection: &Connection,
+    at: Moment,
+    settlements: Vec<(Receipt, Settlement)>,
+    sends: Vec<(QueueName, NewMessage)>,
+) -> Done<(Vec<Settled>, BTreeSet<QueueName>)> {
+    // Looked at before anything is written: all of it is done, or nothing.
+    for (name, message) in &sends {
+        let Some(queue) = Queue::find(connection, name)? else {
+            return Ok(Err(QueueError::Unknown(name.clone())));
+        };
+        if let Some(refusal) = refusal(&queue, message) {
+            return Ok(Err(QueueError::Refused(refusal)));
+        }
+    }
+    let mut touched = BTreeSet::new();
+    let mut settled = Vec::with_capacity(settlements.len());
+    for (receipt, settlement) in settlements {
+        settled.push(settle_one(
+            connection,
+            at,
+            receipt,
+            settlement,
+            &mut touched,
+        )?);
+    }
+    for (name, message) in sends {
+        if let Some(queue) = Queue::find(connection, &name)? {
+            insert(connection, at, &queue, message)?;
+            touched.insert(name);
+        }
+    }
+    Ok(Ok((settled, touched)))
+}
+
+pub(super) fn settle_one(
+    connection: &Connection,
+    at: Moment,
+    receipt: Receipt,
+    settlement: Settlement,
+    touched: &mut BTreeSet<QueueName>,
+) -> rusqlite::Result<Settled> {
+    let now = at.now;
+    let found: Option<(i64, u32, i64, i64, Option<String>, i64)> = connection
+        .prepare_cached(
+            "SELECT queue, receives, visible, size, grp, round FROM message WHERE sequence = ?1",
+        )?
+        .query_row([receipt.sequence], |row| {
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                row.get(2)?,
+                row.get(3)?,
+                row.get(4)?,
+                row.get(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((id, receives, visible, size, group, round)) = found else {
+        return Ok(Settled::Stale);
+    };
+    if id != receipt.queue || round != receipt.round {
+        return Ok(Settled::Stale);
+    }
+    // What is visible again may be received any moment: in a FIFO queue others of its group
+    // may have come meanwhile, and what is not hidden cannot stay so.
+    let is_over = visible <= now;
+    if is_over && group.is_some() {
+        return Ok(Settled::Expired);
+    }
+    if is_over && matches!(settlement, Settlement::Hide(_)) {
+        return Ok(Settled::Stale);
+    }
+    let Some(queue) = Queue::get(connection, id)? else {
+        return Ok(Settled::Stale);
+    };
+    let hide = |after: Duration, receives: u32, held: &str| {
+        let text =
+            format!("UPDATE message SET visible = ?2, receives = ?3, {held} WHERE sequence = ?1");
+        connection.prepare_cached(&text)?.execute(params![
+            receipt.sequence,
+            now.saturating_add(millis(after)),
+            receives
+        ])?;
+        Ok::<_, rusqlite::Error>(Settled::Yes)
+    };
+    // What is done makes nothing visible, but the next of its group.
+    if group.is_some() || settlement != Settlement::Done {
+        touched.insert(queue.name.clone());
+    }
+    if matches!(settlement, Settlement::Retry { .. } | Settlement::Reject(_)) {
+        let target = queue.settings.redrive.iter();
+        touched.extend(target.map(|redrive| redrive.target.clone()));
+    }
+    let settled = match settlement {
+        Settlement::Done => {
+            remove(connection, id, receipt.sequence, size)?;
+            Settled::Yes
+        }
+        Settlement::Hide(after) => hide(after, receives, STILL_HELD)?,
+        Settlement::Release(after) => hide(after, receives.saturating_sub(1), GIVEN_BACK)?,
+        Settlement::Retry { after, reason } => {
+            let spent = queue
+                .settings
+                .redrive
+                .as_ref()
+                .is_some_and(|r| receives >= r.max_receives);
+            if spent && bury(connection, at, &queue, receipt.sequence, size, &reason)? {
+                Settled::Yes
+            } else {
+                hide(after, receives, GIVEN_BACK)?
+            }
+        }
+        Settlement::Reject(reason) => {
+            if bury(connection, at, &queue, receipt.sequence, size, &reason)? {
+                Settled::Yes
+            } else {
+                remove(connection, id, receipt.sequence, size)?;
+                Settled::Dropped
+            }
+        }
+    };
+    if let Some(group) = group {
+        refresh_lane(connection, now, id, &group)?;
+    }
+    Ok(settled)
+}
