@@ -2,12 +2,14 @@
 //! whose behalf, and how it ended. Plain data, no I/O.
 
 mod event;
+mod handler;
 mod outcome;
 mod tail;
 
 pub use event::{
-    Answer, Call, Event, HttpAnswer, HttpRequest, RequestId, RouteMatch, Trigger,
-    is_connection_header, traceparent,
+    Answer, Call, Event, Failed, HttpAnswer, HttpRequest, Occurrence, QueueMessage, RequestId,
+    RouteMatch, Tick, Trigger, is_connection_header, traceparent,
 };
-pub use outcome::{Failure, OutcomeKind, Usage};
+pub use handler::Handler;
+pub use outcome::{Advice, Failure, OutcomeKind, Usage};
 pub use tail::Tail;

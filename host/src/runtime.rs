@@ -6,6 +6,7 @@ mod compile;
 mod cores;
 mod engine;
 mod error;
+mod handlers;
 mod inspect;
 mod instance;
 mod slice;
@@ -40,16 +41,9 @@ pub use version::{Lease, Version};
 use crate::capability;
 use crate::function::FunctionSpec;
 use crate::telemetry::Telemetry;
-use version::{Exports, INSTANTIATE_TIMEOUT, Loaded};
+use handlers::Exports;
+use version::{INSTANTIATE_TIMEOUT, Loaded};
 
-/// The handlers, each with its synchronous twin.
-const HTTP: [&str; 2] = ["dunlin:event/http@0.1.0", "dunlin:event/http-sync@0.1.0"];
-const INVOKE: [&str; 2] = [
-    "dunlin:event/invoke@0.1.0",
-    "dunlin:event/invoke-sync@0.1.0",
-];
-/// What is wrong with a handler's interface without it.
-const NO_HANDLE: &str = "it has no function `handle`";
 /// Exports that have no effect yet.
 const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
 const CONTRACT: &str = "dunlin:event/";
@@ -224,22 +218,7 @@ impl Runtime {
             .linker
             .instantiate_pre(&code)
             .map_err(|error| ComponentError::Link(format!("{error:#}")))?;
-        // The one it exports, with its function; the inspection has found one.
-        let handler = |interfaces: [&'static str; 2]| {
-            let exported = interfaces.into_iter().find_map(|name| {
-                let (_, interface) = code.get_export(None, name)?;
-                Some((name, code.get_export_index(Some(&interface), "handle")))
-            });
-            match exported {
-                Some((name, None)) => Err(ComponentError::WrongType(name, NO_HANDLE.into())),
-                Some((_, handle)) => Ok(handle),
-                None => Ok(None),
-            }
-        };
-        let exports = Exports {
-            http: handler(HTTP)?,
-            invoke: handler(INVOKE)?,
-        };
+        let exports = Exports::of(&code)?;
         let common = Arc::new(Common {
             version: version.to_owned(),
             clock: Arc::clone(self.ticker.clock()),

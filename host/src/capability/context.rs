@@ -1,6 +1,6 @@
 //! `dunlin:event/context`: what a handler may ask about its invocation.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use wasmtime::AsContext as _;
 use wasmtime::component::{Access, HasSelf};
@@ -8,6 +8,9 @@ use wasmtime::component::{Access, HasSelf};
 use super::bindings::dunlin::event::{context, types};
 use crate::function::Fuel;
 use crate::runtime::State;
+
+/// The longest that a message is hidden (SQS's limit of a visibility timeout).
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(12);
 
 impl types::Host for State {}
 
@@ -135,6 +138,13 @@ impl context::Host for State {
                 )
             })
             .clone()
+    }
+
+    fn retry_after(&mut self, delay: u64) {
+        if let Some(current) = &mut self.current {
+            let delay = Duration::from_millis(delay).min(MAX_RETRY_AFTER);
+            current.call.retry_after = Some(delay);
+        }
     }
 
     fn secret(&mut self, name: String) -> Option<String> {

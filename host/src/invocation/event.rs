@@ -3,17 +3,30 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Tail;
+use super::{Advice, Handler, Tail};
 
 /// Names one invocation towards the client, the log and the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(Uuid);
 
 impl RequestId {
+    /// The id of an event, which its invocations have too.
+    #[must_use]
+    pub fn of(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// As a UUID.
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// A new random one.
     #[must_use]
     pub fn random() -> Self {
@@ -41,11 +54,23 @@ pub enum Trigger {
     Http,
     /// A direct invocation through the API.
     Invoke,
+    /// An asynchronous invocation.
+    Async,
+    /// A schedule.
+    Schedule,
+    /// A queue mapping.
+    Queue,
 }
 
 impl Trigger {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 2] = [Self::Http, Self::Invoke];
+    pub const ALL: [Self; 5] = [
+        Self::Http,
+        Self::Invoke,
+        Self::Async,
+        Self::Schedule,
+        Self::Queue,
+    ];
 
     /// As it stands in logs and labels.
     #[must_use]
@@ -53,6 +78,9 @@ impl Trigger {
         match self {
             Self::Http => "http",
             Self::Invoke => "invoke",
+            Self::Async => "async",
+            Self::Schedule => "schedule",
+            Self::Queue => "queue",
         }
     }
 }
@@ -77,6 +105,77 @@ pub enum Event {
     Http(HttpRequest),
     /// For `dunlin:event/invoke`.
     Payload(Bytes),
+    /// For `dunlin:event/schedule`.
+    Tick(Tick),
+    /// For `dunlin:event/queue`.
+    Batch(Vec<QueueMessage>),
+}
+
+impl Event {
+    /// Who handles it.
+    #[must_use]
+    pub fn handler(&self) -> Handler {
+        match self {
+            Self::Http(_) => Handler::Http,
+            Self::Payload(_) => Handler::Invoke,
+            Self::Tick(_) => Handler::Schedule,
+            Self::Batch(_) => Handler::Queue,
+        }
+    }
+}
+
+/// What is known of the delivery of an event that may come more than once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occurrence {
+    /// Names the event, the same on each attempt.
+    pub id: String,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// After so many a failed event is a dead letter. 0: no such limit.
+    pub max_attempts: u32,
+    /// When it was accepted, in milliseconds since 1970.
+    pub enqueued_at: u64,
+    /// The name of the queue or schedule.
+    pub source: Arc<str>,
+}
+
+/// One fire of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Its delivery.
+    pub occurrence: Occurrence,
+    /// The schedule's name.
+    pub schedule: String,
+    /// When it was due, in milliseconds since 1970.
+    pub scheduled_at: u64,
+    /// When the host sent it, in milliseconds since 1970.
+    pub fired_at: u64,
+    /// Fires before this one that were missed and will not come.
+    pub missed: u32,
+    /// What the schedule was given to deliver.
+    pub payload: Bytes,
+}
+
+/// One message of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueMessage {
+    /// Its delivery.
+    pub occurrence: Occurrence,
+    /// The body as it was sent.
+    pub body: Bytes,
+    /// The sender's attributes and, with the prefix `sys:`, those of the queue.
+    pub attributes: Vec<(String, String)>,
+    /// The message group in a FIFO queue.
+    pub group: Option<String>,
+}
+
+/// A message of a batch that was not handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The id of its delivery.
+    pub id: String,
+    /// What the handler says of it.
+    pub advice: Advice,
 }
 
 /// How a request matched a route.
@@ -137,6 +236,11 @@ pub struct Call {
     pub client_context: Option<String>,
     /// Where the end of its log goes as well.
     pub tail: Option<Tail>,
+    /// How many invocations stand before it in a chain of functions that send events to
+    /// each other.
+    pub depth: u32,
+    /// When another attempt makes sense, as the guest says while it runs.
+    pub retry_after: Option<Duration>,
 }
 
 impl Call {
@@ -153,6 +257,8 @@ impl Call {
             client: None,
             client_context: None,
             tail: None,
+            depth: 0,
+            retry_after: None,
         }
     }
 }
@@ -237,4 +343,8 @@ pub enum Answer {
     Http(HttpAnswer),
     /// From `dunlin:event/invoke`.
     Payload(Vec<u8>),
+    /// From `dunlin:event/schedule`.
+    Done,
+    /// From `dunlin:event/queue`: the messages that failed.
+    Batch(Vec<Failed>),
 }

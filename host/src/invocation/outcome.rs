@@ -72,6 +72,17 @@ pub struct Failure {
     pub stack_trace: Vec<String>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// The guest says that trying again never does.
+    pub rejected: bool,
+}
+
+/// What a handler says of an event that it did not handle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Try again, after this time if one is given.
+    Retry(Option<Duration>),
+    /// It will never succeed, for this reason.
+    Reject(String),
 }
 
 impl Failure {
@@ -84,6 +95,26 @@ impl Failure {
             message: message.into(),
             stack_trace: Vec::new(),
             retry_after: None,
+            rejected: false,
+        }
+    }
+
+    /// The handler did not do what the event asks for, and said what to do with it.
+    #[must_use]
+    pub fn advised(advice: Advice) -> Self {
+        match advice {
+            Advice::Retry(after) => Self {
+                retry_after: after,
+                ..Self::new(
+                    OutcomeKind::FunctionError,
+                    "Retry",
+                    "the handler asks to try again",
+                )
+            },
+            Advice::Reject(reason) => Self {
+                rejected: true,
+                ..Self::new(OutcomeKind::FunctionError, "Rejected", reason)
+            },
         }
     }
 

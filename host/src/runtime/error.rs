@@ -1,6 +1,7 @@
 //! Why the runtime does not start, or a component is not deployed.
 
-use super::{CompileError, HTTP, INVOKE, MAX_COMPONENT, PagemapUnsafe};
+use super::{CompileError, MAX_COMPONENT, PagemapUnsafe};
+use crate::invocation::Handler;
 
 /// Why the runtime does not start.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,10 @@ impl ComponentError {
             }
             Self::NotCalled(_) => "do what it does in the handler, and remove the export".into(),
             Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
-            Self::NoHandler(_) => format!("export `{}` or `{}`", HTTP[0], INVOKE[0]),
+            Self::NoHandler(_) => {
+                let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));
+                format!("export one of {}", names.join(", "))
+            }
             Self::Instantiate(_) => "see what its start functions do".into(),
         }
     }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use wasmparser::{Parser, Payload};
 
-use super::{CONTRACT, ComponentError, HTTP, INVOKE, MAX_COMPONENT, NOT_CALLED};
+use super::{CONTRACT, ComponentError, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
+use crate::invocation::Handler;
 
 /// Reads a component and checks its form, its imports and its exports. That their types
 /// fit, and what is in its functions, is for the engine to say.
@@ -108,7 +109,8 @@ impl Names {
             problems.push(ComponentError::Import(missing));
         }
         let exports = |name: &str| self.exports.iter().any(|export| export == name);
-        if !HTTP.iter().chain(&INVOKE).any(|name| exports(name)) {
+        let handlers = Handler::ALL.iter().flat_map(|handler| handler.interfaces());
+        if !handlers.into_iter().any(exports) {
             let all: Vec<String> = self
                 .exports
                 .iter()

@@ -6,22 +6,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{
-    ComponentExportIndex, ComponentType, Func, InstancePre, Lift, Lower, TypedFunc,
-};
+use wasmtime::component::InstancePre;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use super::NO_HANDLE;
 use super::budget::{Budget, Denied, Need};
 use super::engine::Clock;
+use super::handlers::{Exports, Handlers};
 use super::state::{Common, Current, MAX_HANDLES, State};
 use super::turns::{self, Seat};
-use super::version::Exports;
 use crate::function::Fuel;
-use crate::invocation::{
-    Answer, Call, Event, Failure, HttpAnswer, HttpRequest, OutcomeKind, Usage,
-};
+use crate::invocation::{Advice, Answer, Call, Event, Failure, OutcomeKind, Usage};
 
 /// Ticks an invocation runs before it first yields: more than one, so that a
 /// short handler does not meet a tick by chance.
@@ -31,79 +26,6 @@ const SLICE: u64 = 1;
 /// What may cross from guest to host in one call beside a response's own
 /// limit: headers and framing, or the arguments of an import.
 const CALL_OVERHEAD: u64 = 256 << 10;
-
-/// `dunlin:event/http.request`, borrowed from the event.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-struct RequestParam<'a> {
-    method: &'a str,
-    #[component(name = "path-with-query")]
-    path_with_query: &'a str,
-    headers: &'a [(&'a str, &'a [u8])],
-    body: &'a [u8],
-}
-
-/// `dunlin:event/http.response`.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-struct ResponseResult {
-    status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    body: Vec<u8>,
-}
-
-/// `dunlin:event/invoke.function-error`.
-#[derive(ComponentType, Lift)]
-#[component(record)]
-struct FunctionError {
-    #[component(name = "error-type")]
-    error_type: String,
-    message: String,
-    #[component(name = "stack-trace")]
-    stack_trace: Vec<String>,
-}
-
-type HttpParams<'a> = (RequestParam<'a>,);
-type HttpResults = (ResponseResult,);
-type InvokeParams<'a> = (&'a [u8],);
-type InvokeResults = (Result<Vec<u8>, FunctionError>,);
-
-/// The handlers of an instance.
-#[derive(Clone, Copy)]
-pub(super) struct Handlers {
-    pub(super) http: Option<Func>,
-    pub(super) invoke: Option<Func>,
-}
-
-impl Handlers {
-    /// Checks that what is exported are functions with the types of the contract; after
-    /// this they are called without another check.
-    pub(super) fn check(
-        &self,
-        exports: Exports,
-        store: &Store<State>,
-    ) -> Result<(), (&'static str, String)> {
-        let handlers = [
-            ("dunlin:event/http", exports.http, self.http),
-            ("dunlin:event/invoke", exports.invoke, self.invoke),
-        ];
-        for (name, exported, handler) in handlers {
-            if exported.is_some() && handler.is_none() {
-                return Err((name, NO_HANDLE.to_owned()));
-            }
-        }
-        if let Some(http) = &self.http {
-            http.typed::<HttpParams<'static>, HttpResults>(store)
-                .map_err(|error| ("dunlin:event/http", format!("{error:#}")))?;
-        }
-        if let Some(invoke) = &self.invoke {
-            invoke
-                .typed::<InvokeParams<'static>, InvokeResults>(store)
-                .map_err(|error| ("dunlin:event/invoke", format!("{error:#}")))?;
-        }
-        Ok(())
-    }
-}
 
 /// The deadline passed while the guest ran.
 #[derive(Debug, thiserror::Error)]
@@ -244,20 +166,14 @@ impl Instance {
                     arm(&mut self.store, fuel, first_slice(at_once));
                 }
             }
-            self.enter(event).await
+            let limit = common.spec.limits.response.0;
+            self.handlers.enter(&mut self.store, event, limit).await
         };
         let ended = govern(&common.clock, &seat, deadline, &mut usage.cpu, guest).await;
 
         usage.memory = self.store.data().limiter.peak();
         let result = match ended {
-            Ok(Ok(Ok(reply))) => check(reply, limits.response.0),
-            Ok(Ok(Err(error))) => Err(Failure {
-                kind: OutcomeKind::FunctionError,
-                error_type: error.error_type.into(),
-                message: error.message,
-                stack_trace: error.stack_trace,
-                retry_after: None,
-            }),
+            Ok(Ok(answered)) => answered,
             Ok(Err(error)) => Err(self.classify(&error, request_id)),
             Err(Elapsed) => Err(timed_out(&common, request_id)),
         };
@@ -274,53 +190,8 @@ impl Instance {
             Ok(_) => true,
             Err(failure) => failure.kind == OutcomeKind::FunctionError,
         };
-        self.store.data_mut().end();
-        (result, sound)
-    }
-
-    /// Enters the guest.
-    async fn enter(&mut self, event: &Event) -> wasmtime::Result<Result<Reply, FunctionError>> {
-        match event {
-            Event::Http(request) => {
-                let handler = self
-                    .handlers
-                    .http
-                    .expect("the dispatcher sends a function only what it handles");
-                self.enter_http(handler, request)
-                    .await
-                    .map(|response| Ok(Reply::Http(response)))
-            }
-            Event::Payload(payload) => {
-                let handler = self
-                    .handlers
-                    .invoke
-                    .expect("the dispatcher sends a function only what it handles");
-                let handler = typed::<InvokeParams<'_>, InvokeResults>(handler);
-                let (result,) = handler.call_async(&mut self.store, (payload,)).await?;
-                Ok(result.map(Reply::Payload))
-            }
-        }
-    }
-
-    async fn enter_http(
-        &mut self,
-        handler: Func,
-        request: &HttpRequest,
-    ) -> wasmtime::Result<ResponseResult> {
-        let headers: Vec<(&str, &[u8])> = request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect();
-        let params = RequestParam {
-            method: request.method.as_str(),
-            path_with_query: request.target.as_str(),
-            headers: &headers,
-            body: &request.body,
-        };
-        let handler = typed::<HttpParams<'_>, HttpResults>(handler);
-        let (response,) = handler.call_async(&mut self.store, (params,)).await?;
-        Ok(response)
+        let said = self.store.data_mut().end();
+        (later(result, said), sound)
     }
 
     fn classify(
@@ -392,19 +263,23 @@ impl Instance {
     }
 }
 
-/// The handler with its types.
-#[allow(
-    unsafe_code,
-    reason = "the types were checked when the version was loaded; again costs time on each call"
-)]
-fn typed<Params, Return>(handler: Func) -> TypedFunc<Params, Return>
-where
-    Params: wasmtime::component::ComponentNamedList + Lower,
-    Return: wasmtime::component::ComponentNamedList + Lift,
-{
-    // SAFETY: `Handlers::check` has checked this export of this component
-    // against these very types.
-    unsafe { TypedFunc::new_unchecked(handler) }
+/// What the guest said of another attempt holds where its answer says nothing.
+fn later(result: Result<Answer, Failure>, said: Option<Duration>) -> Result<Answer, Failure> {
+    match result {
+        Ok(Answer::Batch(mut failed)) => {
+            for failed in &mut failed {
+                if failed.advice == Advice::Retry(None) {
+                    failed.advice = Advice::Retry(said);
+                }
+            }
+            Ok(Answer::Batch(failed))
+        }
+        Ok(answer) => Ok(answer),
+        Err(failure) => Err(Failure {
+            retry_after: failure.retry_after.or(said),
+            ..failure
+        }),
+    }
 }
 
 pub(crate) fn timed_out(common: &Common, request_id: crate::invocation::RequestId) -> Failure {
@@ -416,45 +291,6 @@ pub(crate) fn timed_out(common: &Common, request_id: crate::invocation::RequestI
             common.spec.limits.timeout.as_secs_f64()
         ),
     )
-}
-
-/// What a handler returned, unchecked.
-enum Reply {
-    Http(ResponseResult),
-    Payload(Vec<u8>),
-}
-
-/// Makes an answer of what a handler returned, if it can be one.
-fn check(reply: Reply, limit: u64) -> Result<Answer, Failure> {
-    let size = match &reply {
-        Reply::Http(response) => {
-            let headers = response
-                .headers
-                .iter()
-                .map(|(name, value)| name.len() + value.len());
-            response.body.len() + headers.sum::<usize>()
-        }
-        Reply::Payload(payload) => payload.len(),
-    };
-    if size as u64 > limit {
-        return Err(Failure::too_large(limit));
-    }
-    match reply {
-        Reply::Payload(payload) => Ok(Answer::Payload(payload)),
-        Reply::Http(ResponseResult {
-            status,
-            headers,
-            body,
-        }) => HttpAnswer::check(status, headers.into_iter(), body)
-            .map(Answer::Http)
-            .map_err(|message| {
-                Failure::new(
-                    OutcomeKind::FunctionError,
-                    "Function.InvalidResponse",
-                    format!("the response cannot be sent: {message}"),
-                )
-            }),
-    }
 }
 
 /// wasmtime keeps this error's type to itself; the test of answers that are too
@@ -526,22 +362,13 @@ impl Instance {
             let mut store = new_store(pre.engine(), state);
             arm(&mut store, common.spec.limits.fuel_units(), first_slice);
             match pre.instantiate_async(&mut store).await {
-                Ok(instance) => {
-                    let mut handler = |index: Option<ComponentExportIndex>| {
-                        index.and_then(|index| instance.get_func(&mut store, index))
-                    };
-                    let handlers = Handlers {
-                        http: handler(exports.http),
-                        invoke: handler(exports.invoke),
-                    };
-                    Ok(Self {
-                        store,
-                        handlers,
-                        served: 0,
-                        since: Instant::now(),
-                        started: Some(first_slice),
-                    })
-                }
+                Ok(instance) => Ok(Self {
+                    handlers: Handlers::of(&instance, &mut store, exports),
+                    store,
+                    served: 0,
+                    since: Instant::now(),
+                    started: Some(first_slice),
+                }),
                 Err(error) => Err(Unavailable::from_error(&error, store.data())),
             }
         };

@@ -1,7 +1,7 @@
 //! What belongs to one instance: the data of its store.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -104,12 +104,12 @@ impl State {
         self.current = Some(current);
     }
 
-    /// It ended.
-    pub(crate) fn end(&mut self) {
+    /// It ended. Answers when another attempt makes sense, if the guest said so.
+    pub(crate) fn end(&mut self) -> Option<Duration> {
         if let Some(output) = &self.output {
             output.end();
         }
-        self.current = None;
+        self.current.take()?.call.retry_after
     }
 }
 

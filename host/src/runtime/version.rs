@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{ComponentExportIndex, InstancePre};
+use wasmtime::component::InstancePre;
 
 use super::budget::Need;
 use super::cores;
+use super::handlers::Exports;
 use super::instance::{Instance, Unavailable};
 use super::state::{Common, State};
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
+use crate::invocation::Handler;
 
 /// How long a component may take to instantiate: what its own start functions
 /// do. Lambda gives `Init` ten seconds.
@@ -30,10 +32,6 @@ const REUSE_IDLE: Duration = Duration::from_secs(60);
 pub struct Version {
     /// What its instances have in common.
     pub common: Arc<Common>,
-    /// Whether it exports `dunlin:event/http`.
-    pub handles_http: bool,
-    /// Whether it exports `dunlin:event/invoke`.
-    pub handles_invoke: bool,
     digest: Digest,
     pre: InstancePre<State>,
     exports: Exports,
@@ -46,13 +44,6 @@ pub struct Version {
     /// Whether somebody makes up for those that were leased.
     refilling: AtomicBool,
     retired: AtomicBool,
-}
-
-/// Where the handlers stand among a component's exports.
-#[derive(Clone, Copy)]
-pub(super) struct Exports {
-    pub(super) http: Option<ComponentExportIndex>,
-    pub(super) invoke: Option<ComponentExportIndex>,
 }
 
 /// An instance on loan.
@@ -99,8 +90,6 @@ impl Version {
         shared: Arc<Shared>,
     ) -> Self {
         Self {
-            handles_http: exports.http.is_some(),
-            handles_invoke: exports.invoke.is_some(),
             common,
             digest,
             pre,
@@ -111,6 +100,12 @@ impl Version {
             refilling: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
+    }
+
+    /// Whether it exports this handler.
+    #[must_use]
+    pub fn handles(&self, handler: Handler) -> bool {
+        self.exports.has(handler)
     }
 
     fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, Vec<Instance>> {

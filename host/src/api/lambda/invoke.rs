@@ -18,7 +18,7 @@ use super::error::{ApiError, ThrottleReason};
 use super::names::FunctionReference;
 use crate::dispatch::{Ended, Function};
 use crate::invocation::{
-    Answer, Call, Event, Failure, OutcomeKind, RequestId, Tail, Trigger, traceparent,
+    Answer, Call, Event, Failure, Handler, OutcomeKind, RequestId, Tail, Trigger, traceparent,
 };
 
 const INVOCATION_TYPE: &str = "x-amz-invocation-type";
@@ -72,7 +72,7 @@ impl Lambda {
                 });
             }
         };
-        if !function.version.handles_invoke {
+        if !function.version.handles(Handler::Invoke) {
             return Err(ApiError::InvalidParameterValue {
                 message: format!(
                     "The function {name} exports no `dunlin:event/invoke`, so it cannot be invoked directly; it answers HTTP requests."
@@ -164,8 +164,8 @@ impl Lambda {
                     let held = budget.hold(json(payload)?.into());
                     held.ok_or_else(Failure::no_memory)
                 }
-                Answer::Http(_) => Err(Failure::host(
-                    "a direct invocation was answered with an HTTP response",
+                _ => Err(Failure::host(
+                    "a direct invocation had the answer of another event",
                 )),
             };
             let ended = dispatcher

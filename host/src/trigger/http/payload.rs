@@ -418,6 +418,9 @@ pub(super) fn interpret(answer: Answer, limit: u64) -> Result<HttpAnswer, Failur
         // Lambda's `null`: a function that answers nothing.
         Answer::Payload(payload) if payload.is_empty() => b"null".to_vec(),
         Answer::Payload(payload) => payload,
+        Answer::Done | Answer::Batch(_) => {
+            return Err(Failure::host("a request had the answer of another event"));
+        }
     };
     let json = std::str::from_utf8(&payload)
         .map_err(|error| invalid(format!("the answer is not JSON: it is not UTF-8: {error}")))?

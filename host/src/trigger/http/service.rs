@@ -18,7 +18,7 @@ use super::routes::{Found, Routes};
 use crate::body::{self, BodyError};
 use crate::dispatch::Dispatcher;
 use crate::invocation::{
-    Answer, Call, Event, Failure, HttpRequest, RouteMatch, Trigger, is_connection_header,
+    Answer, Call, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger, is_connection_header,
     traceparent,
 };
 use crate::runtime::Budget;
@@ -213,7 +213,7 @@ impl HttpTrigger {
             .headers
             .get(TRACEPARENT)
             .and_then(|value| traceparent(value.to_str().ok()?));
-        let handles_http = version.handles_http;
+        let handles_http = version.handles(Handler::Http);
         let event = if handles_http {
             strip(&mut parts.headers);
             Event::Http(HttpRequest {
@@ -241,7 +241,7 @@ impl HttpTrigger {
         let interpret = move |answer| {
             let mut answer = match answer {
                 Answer::Http(answer) => answer,
-                payload @ Answer::Payload(_) => payload::interpret(payload, response_limit)?,
+                other => payload::interpret(other, response_limit)?,
             };
             // Until it is written: its client may take its time.
             let held = budget.hold(answer.body);
