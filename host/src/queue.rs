@@ -9,6 +9,7 @@
 //! [`QueueStore`] has the semantics, which another engine can serve too; [`sqlite`] is the
 //! one of a single machine. Knows nothing of HTTP, of functions or of SQS.
 
+pub mod mark;
 pub mod message;
 pub mod name;
 pub mod receipt;
@@ -19,7 +20,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use message::{Delivery, Held, Message, NewMessage, Sent};
+pub use mark::{Mark, MarkName, Step, Stepped};
+pub use message::{Attributes, Delivery, Held, Message, NewMessage, Sent};
 pub use name::{InvalidQueueName, QueueName};
 pub use receipt::{InvalidReceipt, Receipt, ReceiptKey};
 pub use settings::{Owner, QueueSettings, Redrive};
@@ -71,6 +73,16 @@ pub enum Settlement {
     /// It goes to the dead-letter queue now, with this reason; if there is none it is
     /// dropped, and the answer says so.
     Reject(String),
+    /// It goes to this queue now as a dead letter, with this reason and with these
+    /// attributes in the place of its own.
+    Bury {
+        /// Where it goes, full or not.
+        queue: QueueName,
+        /// What was wrong.
+        reason: String,
+        /// What it carries from then on.
+        attributes: Attributes,
+    },
 }
 
 /// What a settlement did.
@@ -154,7 +166,7 @@ pub trait QueueStore: Send + Sync {
     ) -> Answer<'_, Vec<Delivery>>;
 
     /// Says what became of messages and sends others, as one: a message is done and its
-    /// result is sent, or neither.
+    /// result is sent, or neither. What is sent so is taken also by a queue that is full.
     fn settle(
         &self,
         settlements: Vec<(Receipt, Settlement)>,
@@ -174,7 +186,16 @@ pub trait QueueStore: Send + Sync {
     /// How many messages it has.
     fn depth(&self, queue: QueueName) -> Answer<'_, Depth>;
 
-    /// When the next message is visible, in milliseconds since 1970: now or earlier if one
-    /// is.
-    fn next(&self, queue: QueueName) -> Answer<'_, Option<i64>>;
+    /// In how long the next message is visible: zero if one is.
+    fn next(&self, queue: QueueName) -> Answer<'_, Option<Duration>>;
+
+    /// How many messages may be received now, counted up to so many.
+    fn waiting(&self, queue: QueueName, most: usize) -> Answer<'_, usize>;
+
+    /// Keeps these marks and drops all others. One that is new, or that stood for something
+    /// else before, begins now. Answers how far they have come, in their order.
+    fn marks(&self, marks: Vec<(MarkName, String)>) -> Answer<'_, Vec<Mark>>;
+
+    /// Takes a mark a step on and sends a message, as one.
+    fn step(&self, mark: MarkName, step: Step) -> Answer<'_, Stepped>;
 }

@@ -12,6 +12,7 @@
 //! - After any other failure of the disk nobody knows what it holds: the writer answers
 //!   [`WriteError::Broken`] to everything from then on, and the host is to end.
 
+mod backup;
 mod clock;
 
 use std::fs::OpenOptions;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use backup::{BackupError, back_up};
 pub use clock::{Clock, Moment, SystemClock, Timeline};
 
 /// Operations that wait for the writer; who comes then waits to get in.

@@ -403,11 +403,8 @@ impl Sqs {
                 return Ok(received);
             }
             let next = self.queues.next(name.clone()).await?;
-            let until_next = next.map_or(LOOK, |next| {
-                let wall = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-                let left = i128::from(next) - wall;
-                Duration::from_millis(u64::try_from(left).unwrap_or(0).max(1))
-            });
+            // Never without a pause: what is visible now may be nobody's to receive.
+            let until_next = next.unwrap_or(LOOK).max(Duration::from_millis(1));
             let look = deadline.min(now + until_next.min(LOOK));
             tokio::select! {
                 () = tokio::time::sleep_until(look) => {}

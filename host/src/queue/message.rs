@@ -37,6 +37,11 @@ pub struct NewMessage {
     pub group: Option<String>,
     /// FIFO queues: a message with the same is taken for the same within five minutes.
     pub deduplication: Option<String>,
+    /// How many invocations stand before it in a chain of functions that send events to
+    /// each other.
+    pub depth: u32,
+    /// Its id, where it is to have a certain one.
+    pub id: Option<Uuid>,
 }
 
 impl NewMessage {
@@ -53,10 +58,15 @@ impl NewMessage {
     /// attributes too.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let attributes = self.attributes.iter();
-        let attributes = attributes.map(|(name, a)| name.len() + a.kind.len() + a.value.len());
-        (self.body.len() + attributes.sum::<usize>()) as u64
+        (self.body.len() + size_of(&self.attributes)) as u64
     }
+}
+
+/// What attributes count against a queue's limits, in bytes.
+pub(super) fn size_of(attributes: &Attributes) -> usize {
+    let sizes = attributes.iter();
+    let sizes = sizes.map(|(name, a)| name.len() + a.kind.len() + a.value.len());
+    sizes.sum()
 }
 
 /// A message that was taken.
@@ -93,6 +103,10 @@ pub struct Message {
     pub deduplication: Option<String>,
     /// Where it failed, if it is a dead letter.
     pub dead: Option<Dead>,
+    /// See [`NewMessage::depth`].
+    pub depth: u32,
+    /// How often it was received and given back without having been worked on.
+    pub releases: u32,
 }
 
 /// Why a message is a dead letter.
@@ -111,6 +125,9 @@ pub struct Delivery {
     pub message: Message,
     /// What settles it.
     pub receipt: Receipt,
+    /// How long ago it was sent, by the time that the store was open since: whatever the
+    /// wall clock was set to meanwhile.
+    pub age: Duration,
 }
 
 /// Who holds what was received.

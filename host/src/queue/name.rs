@@ -22,6 +22,8 @@ pub struct InvalidQueueName(String);
 /// The longest name.
 const MAX_LENGTH: usize = 80;
 const FIFO: &str = ".fifo";
+/// How the names of the host's own queues begin, and no others.
+const INTERNAL: char = '@';
 
 impl QueueName {
     /// Checks a name.
@@ -35,6 +37,29 @@ impl QueueName {
             return Err(InvalidQueueName(name.to_owned()));
         }
         Ok(Self(name.into()))
+    }
+
+    /// That of a queue which the host keeps for itself: nobody else can name it.
+    #[must_use]
+    pub fn internal(kind: &str, name: &str) -> Self {
+        Self(format!("{INTERNAL}{kind}/{name}").into())
+    }
+
+    /// As it stands in a store, also one of the host's own.
+    ///
+    /// # Errors
+    /// If it cannot name a queue.
+    pub fn stored(name: &str) -> Result<Self, InvalidQueueName> {
+        match name.starts_with(INTERNAL) {
+            true => Ok(Self(name.into())),
+            false => Self::new(name),
+        }
+    }
+
+    /// Whether the host keeps it for itself.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.0.starts_with(INTERNAL)
     }
 
     /// As text.

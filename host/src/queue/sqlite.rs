@@ -9,6 +9,7 @@
 //! when on its first message may come, which is when nothing of the group is in flight.
 
 mod delivery;
+mod marks;
 mod rows;
 mod schema;
 
@@ -25,8 +26,9 @@ use uuid::Uuid;
 
 use super::receipt::ReceiptKey;
 use super::{
-    Answer, Delivery, Depth, Held, Message, NewMessage, Owner, QueueError, QueueInfo, QueueName,
-    QueueSettings, QueueStore, Receipt, Sent, Settled, Settlement,
+    Answer, Delivery, Depth, Held, Mark, MarkName, Message, NewMessage, Owner, QueueError,
+    QueueInfo, QueueName, QueueSettings, QueueStore, Receipt, Sent, Settled, Settlement, Step,
+    Stepped,
 };
 use crate::hex::hex;
 use crate::store::{Clock, Moment, OpenError, Writer};
@@ -63,6 +65,7 @@ impl SqliteQueues {
     /// # Errors
     /// If the file cannot be opened.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<(Self, JoinHandle<()>), OpenError> {
+        schema::keep_older(path)?;
         let mut key = [0; 32];
         let (writer, thread) = Writer::open(path, Arc::clone(&clock), |connection| {
             schema::migrate(connection)?;
@@ -278,8 +281,27 @@ impl QueueStore for SqliteQueues {
         Box::pin(self.read(move |connection| depth(connection, &queue, wall)))
     }
 
-    fn next(&self, queue: QueueName) -> Answer<'_, Option<i64>> {
-        Box::pin(self.read(move |connection| next(connection, &queue)))
+    fn next(&self, queue: QueueName) -> Answer<'_, Option<Duration>> {
+        Box::pin(self.write(move |connection, at| next(connection, at, &queue)))
+    }
+
+    fn waiting(&self, queue: QueueName, most: usize) -> Answer<'_, usize> {
+        Box::pin(self.write(move |connection, at| waiting(connection, at, &queue, most)))
+    }
+
+    fn marks(&self, marks: Vec<(MarkName, String)>) -> Answer<'_, Vec<Mark>> {
+        Box::pin(self.write(move |connection, at| marks::keep(connection, at, &marks).map(Ok)))
+    }
+
+    fn step(&self, mark: MarkName, step: Step) -> Answer<'_, Stepped> {
+        Box::pin(async move {
+            let target = step.send.as_ref().map(|(queue, _)| queue.clone());
+            let stepped = self
+                .write(move |connection, at| marks::step(connection, at, &mark, step))
+                .await?;
+            self.arrived(&target);
+            Ok(stepped)
+        })
     }
 }
 
@@ -460,7 +482,7 @@ fn insert(
         return Ok(before);
     }
     let group = message.group.filter(|_| is_fifo);
-    let id = Uuid::new_v4();
+    let id = message.id.unwrap_or_else(Uuid::new_v4);
     let delay = message.delay.unwrap_or(queue.settings.delay);
     let attributes = match message.attributes.is_empty() {
         true => None,
@@ -469,8 +491,8 @@ fn insert(
     connection
         .prepare_cached(
             "INSERT INTO message (queue, id, body, attributes, size, sent, expires, visible, grp,
-                 deduplication)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 deduplication, depth, born)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             queue.id,
@@ -483,6 +505,8 @@ fn insert(
             now.saturating_add(millis(delay)),
             group,
             deduplication,
+            message.depth,
+            at.age,
         ])?;
     let sequence = connection.last_insert_rowid();
     let sent = Sent {
@@ -581,10 +605,11 @@ fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> 
         connection
             .prepare_cached(
                 "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
-                     first_received = NULL, held = 0, round = round + 1, source = NULL, reason = NULL
+                     first_received = NULL, held = 0, round = round + 1, source = NULL, reason = NULL,
+                     born = ?5, depth = 0, releases = 0
                  WHERE sequence = ?1",
             )?
-            .execute([sequence, source.id, now, source.expires(at)])?;
+            .execute([sequence, source.id, now, source.expires(at), at.age])?;
         queue.count(connection, -1, -size)?;
         source.count(connection, 1, size)?;
         if let Some(group) = group {
@@ -619,7 +644,7 @@ fn depth(connection: &Connection, name: &QueueName, wall: i64) -> Done<Depth> {
     }))
 }
 
-fn next(connection: &Connection, name: &QueueName) -> Done<Option<i64>> {
+fn next(connection: &Connection, at: Moment, name: &QueueName) -> Done<Option<Duration>> {
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
     };
@@ -628,10 +653,28 @@ fn next(connection: &Connection, name: &QueueName) -> Done<Option<i64>> {
     } else {
         "SELECT min(visible) FROM message WHERE queue = ?1"
     };
-    let next = connection
+    let next: Option<i64> = connection
         .prepare_cached(text)?
         .query_row([queue.id], |row| row.get(0))?;
-    Ok(Ok(next))
+    let left = |next: i64| Duration::from_millis(next.saturating_sub(at.now).max(0).unsigned_abs());
+    Ok(Ok(next.map(left)))
+}
+
+fn waiting(connection: &Connection, at: Moment, name: &QueueName, most: usize) -> Done<usize> {
+    let Some(queue) = Queue::find(connection, name)? else {
+        return Ok(Err(QueueError::Unknown(name.clone())));
+    };
+    let text = if queue.name.is_fifo() {
+        "SELECT count(*) FROM (SELECT 1 FROM lane l JOIN message m ON m.queue = l.queue AND
+             m.grp = l.grp WHERE l.queue = ?1 AND l.visible <= ?2 AND m.visible <= ?2 LIMIT ?3)"
+    } else {
+        "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ?1 AND visible <= ?2 LIMIT ?3)"
+    };
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let waiting: i64 = connection
+        .prepare_cached(text)?
+        .query_row([queue.id, at.now, most], |row| row.get(0))?;
+    Ok(Ok(usize::try_from(waiting).unwrap_or(0)))
 }
 
 #[cfg(test)]

@@ -137,6 +137,7 @@ impl Outgoing {
             delay: delay.filter(|delay| *delay > Duration::ZERO || self.message_group_id.is_none()),
             group: self.message_group_id,
             deduplication: self.message_deduplication_id,
+            ..NewMessage::default()
         };
         Ok((message, digests))
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::{COLUMNS, Queue, Stored, count, millis};
-use super::{CHUNK, Done, insert, refresh_lane, refusal, schema};
+use super::rows::{COLUMNS, Queue, Stored, count, json, millis};
+use super::{CHUNK, Done, insert, refresh_lane, schema};
+use crate::queue::message::{self, Attributes};
 use crate::queue::{
     Delivery, Held, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
 };
@@ -131,6 +132,7 @@ pub(super) fn receive(
                     sequence: stored.sequence(),
                     round: stored.round + 1,
                 },
+                age: Duration::from_millis((at.age - stored.born).max(0).unsigned_abs()),
                 message: stored.message,
             });
         }
@@ -148,6 +150,7 @@ pub(super) fn receive(
 
 /// What becomes of a message's holder: with none, the receipt is used up.
 pub(super) const GIVEN_BACK: &str = "held = 0, round = round + 1";
+pub(super) const RELEASED: &str = "held = 0, round = round + 1, releases = releases + 1";
 pub(super) const STILL_HELD: &str = "held = held";
 
 /// As it stands in the column `held`; 0 is nobody.
@@ -180,17 +183,56 @@ pub(super) fn bury(
     size: i64,
     reason: &str,
 ) -> rusqlite::Result<bool> {
-    let now = at.now;
     let Some(redrive) = &queue.settings.redrive else {
         return Ok(false);
     };
     let Some(target) = Queue::find(connection, &redrive.target)? else {
         return Ok(false);
     };
+    move_to(connection, at, queue, &target, sequence, size, reason)?;
+    Ok(true)
+}
+
+/// Gives a message other attributes. Answers its size with them.
+fn relabel(
+    connection: &Connection,
+    queue: &Queue,
+    sequence: i64,
+    size: i64,
+    attributes: &Attributes,
+) -> rusqlite::Result<i64> {
+    let new: i64 = connection
+        .prepare_cached(
+            "UPDATE message SET attributes = ?2, size = length(body) + ?3 WHERE sequence = ?1
+             RETURNING size",
+        )?
+        .query_row(
+            params![
+                sequence,
+                json(attributes)?,
+                i64::try_from(message::size_of(attributes)).unwrap_or(i64::MAX),
+            ],
+            |row| row.get(0),
+        )?;
+    queue.count(connection, 0, new - size)?;
+    Ok(new)
+}
+
+fn move_to(
+    connection: &Connection,
+    at: Moment,
+    queue: &Queue,
+    target: &Queue,
+    sequence: i64,
+    size: i64,
+    reason: &str,
+) -> rusqlite::Result<()> {
+    let now = at.now;
     let group: Option<String> = connection
         .prepare_cached(
             "UPDATE message SET queue = ?2, visible = ?3, expires = ?4, receives = 0,
-                 first_received = NULL, held = 0, round = round + 1, source = ?5, reason = ?6
+                 first_received = NULL, held = 0, round = round + 1, releases = 0, source = ?5,
+                 reason = ?6
              WHERE sequence = ?1 RETURNING grp",
         )?
         .query_row(
@@ -211,7 +253,7 @@ pub(super) fn bury(
         refresh_lane(connection, now, target.id, &group)?;
     }
     schema::sweep(connection, at, target.id)?;
-    Ok(true)
+    Ok(())
 }
 
 /// Also answers the queues in which messages may have become visible.
@@ -221,13 +263,17 @@ pub(super) fn settle(
     settlements: Vec<(Receipt, Settlement)>,
     sends: Vec<(QueueName, NewMessage)>,
 ) -> Done<(Vec<Settled>, BTreeSet<QueueName>)> {
-    // Looked at before anything is written: all of it is done, or nothing.
-    for (name, message) in &sends {
-        let Some(queue) = Queue::find(connection, name)? else {
+    // Looked at before anything is written: all of it is done, or nothing. What the host
+    // sends of its own counts against no limit of a queue: it would be lost.
+    let targets = settlements
+        .iter()
+        .filter_map(|(_, settlement)| match settlement {
+            Settlement::Bury { queue, .. } => Some(queue),
+            _ => None,
+        });
+    for name in targets.chain(sends.iter().map(|(name, _)| name)) {
+        if Queue::find(connection, name)?.is_none() {
             return Ok(Err(QueueError::Unknown(name.clone())));
-        };
-        if let Some(refusal) = refusal(&queue, message) {
-            return Ok(Err(QueueError::Refused(refusal)));
         }
     }
     let mut touched = BTreeSet::new();
@@ -315,7 +361,7 @@ pub(super) fn settle_one(
             Settled::Yes
         }
         Settlement::Hide(after) => hide(after, receives, STILL_HELD)?,
-        Settlement::Release(after) => hide(after, receives.saturating_sub(1), GIVEN_BACK)?,
+        Settlement::Release(after) => hide(after, receives.saturating_sub(1), RELEASED)?,
         Settlement::Retry { after, reason } => {
             let spent = queue
                 .settings
@@ -335,6 +381,20 @@ pub(super) fn settle_one(
                 remove(connection, id, receipt.sequence, size)?;
                 Settled::Dropped
             }
+        }
+        Settlement::Bury {
+            queue: target,
+            reason,
+            attributes,
+        } => {
+            touched.insert(target.clone());
+            let Some(target) = Queue::find(connection, &target)? else {
+                return Ok(Settled::Stale);
+            };
+            let sequence = receipt.sequence;
+            let size = relabel(connection, &queue, sequence, size, &attributes)?;
+            move_to(connection, at, &queue, &target, sequence, size, &reason)?;
+            Settled::Yes
         }
     };
     if let Some(group) = group {

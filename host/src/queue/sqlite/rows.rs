@@ -107,7 +107,7 @@ pub(super) fn name_at(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueNam
         .get_ref(column)?
         .as_str()
         .map_err(|error| unreadable(column, error))?;
-    QueueName::new(name).map_err(|error| unreadable(column, error))
+    QueueName::stored(name).map_err(|error| unreadable(column, error))
 }
 
 pub(super) fn json_at<T: serde::de::DeserializeOwned>(
@@ -128,7 +128,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
 
 /// What is read of a message's row.
 pub(super) const COLUMNS: &str = "sequence, id, body, attributes, sent, visible, receives, first_received, \
-                       grp, deduplication, source, reason, size, expires, round";
+                       grp, deduplication, source, reason, size, expires, round, depth, born, releases";
 
 /// A message's row.
 pub(super) struct Stored {
@@ -137,6 +137,8 @@ pub(super) struct Stored {
     pub(super) expires: i64,
     /// Counts receives, and never goes back: receipts name it.
     pub(super) round: i64,
+    /// The age of the store when it was sent.
+    pub(super) born: i64,
 }
 
 impl Stored {
@@ -165,12 +167,15 @@ impl Stored {
             group: row.get(8)?,
             deduplication: row.get(9)?,
             dead,
+            depth: row.get(15)?,
+            releases: row.get(17)?,
         };
         Ok(Self {
             message,
             size: row.get(12)?,
             expires: row.get(13)?,
             round: row.get(14)?,
+            born: row.get(16)?,
         })
     }
 

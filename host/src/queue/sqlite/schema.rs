@@ -1,17 +1,46 @@
 //! The tables of `queue.db`, and what walks over them as a whole.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, params};
 use uuid::Uuid;
 
 use crate::queue::Sent;
-use crate::store::Moment;
+use crate::store::{Moment, OpenError};
 
 /// `held` of a message that this host received for itself.
 pub(super) const HELD_BY_HOST: i64 = 2;
 /// The version of the tables here.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// Keeps a copy of a database whose tables are older, before they are brought up to date:
+/// `queue.db.v1` beside `queue.db`. One that is there already was made by a start that did
+/// not come to its end, from the same tables.
+pub(super) fn keep_older(path: &Path) -> Result<(), OpenError> {
+    let failed = |error| OpenError {
+        path: path.to_owned(),
+        error,
+    };
+    if !path.exists() {
+        return Ok(());
+    }
+    let connection = Connection::open(path).map_err(failed)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(failed)?;
+    let copy = path.with_added_extension(format!("v{version}"));
+    if version == 0 || version >= VERSION || copy.exists() {
+        return Ok(());
+    }
+    // Whole, or not under its name.
+    let part = copy.with_added_extension("part");
+    let _ = std::fs::remove_file(&part);
+    crate::store::back_up(path, &part)
+        .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
+    std::fs::rename(&part, &copy)
+        .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))
+}
 
 /// Makes the tables, or brings older ones up to date.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
@@ -27,10 +56,31 @@ pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
     }
     if version == 0 {
         connection.execute_batch(TABLES)?;
+    }
+    if version < 2 {
+        connection.execute_batch(SECOND)?;
+    }
+    if version < VERSION {
         connection.pragma_update(None, "user_version", VERSION)?;
     }
     Ok(())
 }
+
+/// What the second version adds: the length of the chain that a message stands in, the age
+/// of the store when it was sent, how often it was given back unworked, and marks.
+const SECOND: &str = "
+ALTER TABLE message ADD COLUMN depth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN releases INTEGER NOT NULL DEFAULT 0;
+UPDATE message SET born = coalesce((SELECT age_ms FROM timeline), 0);
+CREATE TABLE mark (
+    name TEXT PRIMARY KEY,
+    stands_for TEXT NOT NULL,
+    begun INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    sent INTEGER
+) WITHOUT ROWID;
+";
 
 /// Sequence numbers are never used again (`AUTOINCREMENT`): receipts name them.
 const TABLES: &str = "
