@@ -19,3 +19,4 @@ pub mod trigger;
 mod body;
 mod capability;
 mod hex;
+mod sqs;

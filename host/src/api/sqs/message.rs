@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::error::SqsError;
 use super::seconds;
-use crate::hex::hex;
 use crate::queue::message::{Attribute, Attributes};
 use crate::queue::{Message, NewMessage, QueueName, Sent};
+use crate::sqs::{attributes_md5, body_md5, sequence, system_attributes};
 
 /// The longest delay of a message, in seconds: 15 min.
 const MAX_DELAY: u64 = 900;
@@ -78,11 +77,6 @@ impl Digests {
     }
 }
 
-/// As SQS writes it: twenty digits.
-fn sequence(number: u64) -> String {
-    format!("{number:020}")
-}
-
 impl Outgoing {
     pub(super) fn into_message(self) -> Result<(NewMessage, Digests), SqsError> {
         if self.message_body.is_empty() {
@@ -127,8 +121,8 @@ impl Outgoing {
             None => None,
         };
         let digests = Digests {
-            body: hex(&Md5::digest(self.message_body.as_bytes())),
-            attributes: digest(&attributes),
+            body: body_md5(self.message_body.as_bytes()),
+            attributes: attributes_md5(&attributes),
         };
         let message = NewMessage {
             body: self.message_body.into(),
@@ -201,32 +195,6 @@ impl Value {
     }
 }
 
-/// The MD5 of attributes, by AWS's rule: by name, each with the lengths of its parts.
-fn digest(attributes: &Attributes) -> Option<String> {
-    if attributes.is_empty() {
-        return None;
-    }
-    let mut all = Vec::new();
-    for (name, attribute) in attributes {
-        let transport = if attribute.kind.starts_with("Binary") {
-            2
-        } else {
-            1
-        };
-        part(&mut all, name.as_bytes());
-        part(&mut all, attribute.kind.as_bytes());
-        all.push(transport);
-        part(&mut all, &attribute.value);
-    }
-    Some(hex(&Md5::digest(&all)))
-}
-
-/// Bytes with their length before them.
-fn part(all: &mut Vec<u8>, bytes: &[u8]) {
-    all.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-    all.extend(bytes);
-}
-
 /// What a receiver asked for.
 pub(super) struct Wanted {
     /// Names of SQS's own attributes, or `All`.
@@ -273,23 +241,7 @@ impl Wanted {
         sender: &str,
         arn: impl Fn(&QueueName) -> String,
     ) -> Incoming {
-        let mut system = BTreeMap::from([
-            ("SenderId", sender.to_owned()),
-            ("SentTimestamp", message.sent.to_string()),
-            ("ApproximateReceiveCount", message.receives.to_string()),
-        ]);
-        let first = message.first_received.map(|at| at.to_string());
-        let source = message.dead.as_ref().map(|dead| arn(&dead.source));
-        let number = message.group.as_ref().map(|_| sequence(message.sequence));
-        for (name, value) in [
-            ("ApproximateFirstReceiveTimestamp", first),
-            ("DeadLetterQueueSourceArn", source),
-            ("SequenceNumber", number),
-            ("MessageGroupId", message.group),
-            ("MessageDeduplicationId", message.deduplication),
-        ] {
-            system.extend(value.map(|value| (name, value)));
-        }
+        let mut system = system_attributes(&message, sender, arn);
         system.retain(|name, _| {
             self.system
                 .iter()
@@ -301,11 +253,11 @@ impl Wanted {
         Incoming {
             message_id: message.id.to_string(),
             receipt_handle,
-            md5: hex(&Md5::digest(body.as_bytes())),
+            md5: body_md5(body.as_bytes()),
             body,
             attributes: system,
             // Of those that are sent along: the receiver has no others to compare.
-            attributes_md5: digest(&attributes),
+            attributes_md5: attributes_md5(&attributes),
             message_attributes: attributes
                 .iter()
                 .map(|(name, attribute)| (name.clone(), Value::of(attribute)))
@@ -348,26 +300,6 @@ fn time_of(millis: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digests_are_those_that_aws_documents() {
-        // From the documentation of the Java SDK's checker: name, type, 1, value.
-        let attribute = |kind: &str, value: &[u8]| Attribute {
-            kind: kind.to_owned(),
-            value: value.to_vec(),
-        };
-        let attributes = Attributes::from([
-            ("b".to_owned(), attribute("Binary", &[1, 2])),
-            ("a".to_owned(), attribute("String", b"x")),
-        ]);
-        let bytes = [
-            b"\0\0\0\x01a\0\0\0\x06String\x01\0\0\0\x01x".as_slice(),
-            b"\0\0\0\x01b\0\0\0\x06Binary\x02\0\0\0\x02\x01\x02".as_slice(),
-        ]
-        .concat();
-        assert_eq!(digest(&attributes), Some(hex(&Md5::digest(bytes))));
-        assert_eq!(digest(&Attributes::new()), None);
-    }
 
     #[test]
     fn names_are_chosen_by_beginning() {
