@@ -1,5 +1,7 @@
 //! What a function is: names, limits and policy. Plain data, no I/O.
 
+pub mod pattern;
+
 mod name;
 mod spec;
 mod units;
