@@ -1,0 +1,5 @@
+//! When schedules fire.
+
+mod expression;
+
+pub use expression::{Expression, InvalidExpression, InvalidZone, Zone};
