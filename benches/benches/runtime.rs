@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use dunlin::dispatch::{Admission, Dispatcher, Function};
 use dunlin::function::{
-    ByteSize, ComponentSource, DEFAULT_WEIGHT, FunctionName, FunctionSpec, Isolation, Limits,
+    ByteSize, ComponentSource, DEFAULT_WEIGHT, FunctionName, FunctionSpec, Isolation,
 };
-use dunlin::invocation::{Answer, Call, Event, HttpRequest, Trigger, Usage};
+use dunlin::invocation::{Answer, Call, Event, HttpRequest, NoOutbox, Trigger, Usage};
 use dunlin::runtime::{Compiler, Cores, MemoryReset, Runtime, RuntimeOptions, Share, Version};
 use dunlin::telemetry::{Log, LogInvocations, LogWriter, Metrics, Telemetry};
 use dunlin_benches::build;
@@ -59,7 +59,8 @@ impl Host {
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
         Self {
-            runtime: Runtime::start(options, telemetry.clone()).expect("the runtime starts"),
+            runtime: Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox))
+                .expect("the runtime starts"),
             telemetry,
             cores: Cores::start(1).expect("a core starts"),
             setup: tokio::runtime::Builder::new_current_thread()
@@ -75,16 +76,12 @@ impl Host {
     fn load(&self, isolation: Isolation) -> Arc<Version> {
         let component = hello();
         let spec = FunctionSpec {
-            name: FunctionName::new("hello").expect("letters name a function"),
-            component: ComponentSource::File(component.clone()),
-            limits: Limits::default(),
             isolation,
-            reserved_concurrency: None,
             provisioned: 0,
-            weight: DEFAULT_WEIGHT,
-            environment: Vec::new(),
-            secrets: Vec::new(),
-            routes: Vec::new(),
+            ..FunctionSpec::new(
+                FunctionName::new("hello").expect("letters name a function"),
+                ComponentSource::File(component.clone()),
+            )
         };
         let share = Share::new(DEFAULT_WEIGHT, 1);
         let load = self.runtime.load(spec, &component, "$LATEST", share);

@@ -4,6 +4,7 @@
 mod machine;
 mod queues;
 mod state_dir;
+mod triggers;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -32,9 +33,13 @@ use crate::function::FunctionSpec;
 use crate::queue::sqlite::SqliteQueues;
 use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
-use crate::store::{OpenError, SystemClock};
+use crate::store::{Clock, OpenError, SystemClock};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
+use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
+use crate::trigger::feed::Feeds;
 use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
+use crate::trigger::schedule::{Scheduler, Timetable};
+use triggers::Triggers;
 
 /// Slots beside those for concurrency and ready instances: for versions that
 /// drain while their successors fill their pools.
@@ -109,6 +114,9 @@ pub struct App {
     cores: Arc<Cores>,
     /// Direct invocations that run, whether their clients wait or not.
     direct: TaskTracker,
+    /// Invocations that nobody waits for.
+    background: TaskTracker,
+    triggers: Triggers,
     keeper: JoinHandle<()>,
     queues: Arc<SqliteQueues>,
     /// Wakes it before its time.
@@ -152,6 +160,12 @@ impl App {
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let identity = &host.identity;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let (queues, _) = SqliteQueues::open(&state.path().join("queue.db"), Arc::clone(&clock))?;
+        let queues = Arc::new(queues);
+        let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
+        let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
+        let outbox = HostOutbox::new(Arc::clone(&dispatcher), Arc::clone(&store));
         let runtime = Runtime::start(
             RuntimeOptions {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
@@ -171,9 +185,9 @@ impl App {
                 ),
             },
             telemetry.clone(),
+            Arc::new(outbox),
         )?;
         let keys = vec![Credentials::load_or_create(state.path())?];
-        let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
         let parts = Parts {
             runtime,
             dispatcher,
@@ -190,11 +204,7 @@ impl App {
             versions.iter().map(|(spec, _)| spec),
         );
 
-        let (queues, _) = SqliteQueues::open(
-            &state.path().join("queue.db"),
-            Arc::new(SystemClock::default()),
-        )?;
-        let queues = Arc::new(queues);
+        triggers::declare(&*queues, config).await?;
         queues::declare(&*queues, &config.queues, &parts.telemetry).await?;
 
         // All is well: only now anything listens.
@@ -238,12 +248,38 @@ impl App {
         };
         parts.deploy(&deployed, &trigger)?;
 
+        let around = Surroundings {
+            dispatcher: Arc::clone(&parts.dispatcher),
+            queues: Arc::clone(&store),
+            budget: Arc::clone(parts.runtime.budget()),
+            telemetry: parts.telemetry.clone(),
+            account: identity.account.as_str().into(),
+            region: identity.region.as_str().into(),
+        };
+        let feeds = Feeds {
+            queues: Arc::clone(&store),
+            cores: Arc::clone(&cores),
+            running: TaskTracker::new(),
+            telemetry: parts.telemetry.clone(),
+        };
+        let background = feeds.running.clone();
+        let timetable = Timetable::default();
+        let scheduler = Scheduler {
+            queues: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            telemetry: parts.telemetry.clone(),
+            timetable: timetable.clone(),
+        };
+        let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
+        triggers.follow(config).await?;
+
         let operator = Operator::new(parts.telemetry.clone(), Arc::clone(parts.runtime.budget()));
         let (api_draining, api_drained) = watch::channel(false);
         let lambda = Lambda::new(
             Arc::clone(&parts.dispatcher),
             Arc::clone(&cores),
             Arc::clone(parts.runtime.budget()),
+            Intake::new(Arc::clone(&store)),
             parts.telemetry.clone(),
             identity.account.clone(),
             identity.region.clone(),
@@ -256,7 +292,7 @@ impl App {
             signatures: host.admin.signatures,
             lambda,
             sqs: Sqs::new(
-                Arc::clone(&queues) as Arc<dyn QueueStore>,
+                store,
                 queues.receipt_key().clone(),
                 identity.account.clone(),
                 identity.region.clone(),
@@ -316,6 +352,8 @@ impl App {
             api,
             cores,
             direct,
+            background,
+            triggers,
             keeper,
             queues,
             look_after,
@@ -349,6 +387,7 @@ impl App {
     /// If one cannot be deployed: then all stays as it was.
     pub async fn swap(&mut self, config: &Config) -> Result<(), AppError> {
         let versions = self.parts.load(config, &self.deployed.functions).await?;
+        triggers::declare(&*self.queues, config).await?;
         queues::declare(&*self.queues, &config.queues, &self.parts.telemetry).await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
@@ -360,6 +399,7 @@ impl App {
         };
         self.parts.deploy(&deployed, &self.trigger)?;
         self.deployed = deployed;
+        self.triggers.follow(config).await?;
         // What was retired has left room for those that stay.
         self.look_after.notify_one();
         Ok(())
@@ -379,6 +419,8 @@ impl App {
             mut api,
             cores,
             direct,
+            background,
+            triggers,
             keeper,
             drain_timeout,
             ..
@@ -388,6 +430,9 @@ impl App {
         trigger.close();
         // No new direct invocations either; the API goes on to answer.
         direct.close();
+        // What waits in queues waits for the next start.
+        background.close();
+        triggers.stop().await;
         draining.send_replace(Draining::Yes);
         let deadline = Instant::now() + drain_timeout;
         let mut in_time = timeout_at(deadline, &mut http).await.is_ok();
@@ -399,6 +444,7 @@ impl App {
         }
         // Those whose clients are gone, too: they were accepted.
         in_time &= timeout_at(deadline, direct.wait()).await.is_ok();
+        in_time &= timeout_at(deadline, background.wait()).await.is_ok();
         if !in_time {
             let message = "the drain timeout has passed: what still runs is ended";
             parts.telemetry.log.host(Level::Warn, message);

@@ -4,6 +4,7 @@
 
 pub(crate) mod context;
 pub(crate) mod metrics;
+pub(crate) mod producer;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
 
@@ -19,11 +20,20 @@ mod bindings {
     });
 }
 
+mod producer_bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "dunlin:event/producer-function",
+        with: { "dunlin:event/types": super::bindings::dunlin::event::types },
+    });
+}
+
 /// The interfaces that are there, as `package/interface` without a version.
-pub(crate) const PROVIDED: [&str; 23] = [
+pub(crate) const PROVIDED: [&str; 24] = [
     "dunlin:event/types",
     "dunlin:event/context",
     "dunlin:event/metrics",
+    "dunlin:event/producer",
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -53,5 +63,11 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     bindings::dunlin::event::context::add_to_linker::<State, HasSelf<State>>(linker, |state| {
         state
     })?;
-    bindings::dunlin::event::metrics::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    bindings::dunlin::event::metrics::add_to_linker::<State, HasSelf<State>>(linker, |state| {
+        state
+    })?;
+    producer_bindings::dunlin::event::producer::add_to_linker::<State, HasSelf<State>>(
+        linker,
+        |state| state,
+    )
 }

@@ -12,6 +12,7 @@
 //! Not here: what a component must be (the runtime says), and building one (`builder`).
 
 mod document;
+mod events;
 mod function;
 mod host;
 mod problem;
@@ -368,7 +369,8 @@ pub fn manifest_path(path: &Path) -> PathBuf {
 fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> Config {
     let host = host::read(&root.table("host"), sources.overrides);
     let read = function::read_all(root, &host, folder, sources);
-    let queues = queue::read_all(root);
+    let mut queues = queue::read_all(root);
+    read.references.check(&read.functions, &mut queues);
     root.unknown();
     Config {
         host,

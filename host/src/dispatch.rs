@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinError;
 
-pub use admission::{Admission, Lane};
+pub use admission::{Admission, Lane, Permit};
 pub use catalogue::{Catalogue, Function};
 
 use crate::function::FunctionName;
@@ -108,18 +107,10 @@ impl Dispatcher {
         call: Call,
         interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
     ) -> Ended<T> {
-        let version = &function.version;
-        let common = &version.common;
         // Dropped last: if this future is, the record is that of a cancelled
         // invocation whose instance and permit are gone already, or are about to
         // go on the core where it started.
-        let mut record = Record::begin(
-            &self.telemetry,
-            &common.metrics,
-            &common.spec.name,
-            &common.version,
-            &call,
-        );
+        let record = self.begin(function, &call);
         let permit = match function
             .lane
             .admit(&self.telemetry.metrics.admission_waiting)
@@ -130,37 +121,74 @@ impl Dispatcher {
                 return record.failed(failure);
             }
         };
-        record.leased();
-        // The wait for an instance counts: a client's time passes all the same.
-        let deadline = Instant::now() + common.spec.limits.timeout;
-        let share = &common.share;
-        let result = match elsewhere(share) {
-            None => {
-                let usage = &mut record.usage;
-                serve(version, event, call, deadline, permit, usage, interpret).await
-            }
-            Some(core) => {
-                let version = Arc::clone(version);
-                let task = core.run(async move {
-                    let mut spent = Spent::new(&version.common.metrics);
-                    let usage = &mut spent.usage;
-                    let result =
-                        serve(&version, event, call, deadline, permit, usage, interpret).await;
-                    (result, spent.take())
-                });
-                match task.await {
-                    Ok((result, usage)) => {
-                        record.usage = usage;
-                        result
-                    }
-                    Err(error) => Err(lost(&error)),
-                }
-            }
-        };
-        match result {
-            Ok(answer) => record.ok(answer),
-            Err(failure) => record.failed(failure),
+        run(record, function, permit, event, call, interpret).await
+    }
+
+    /// Runs one invocation that has been admitted. As [`Self::invoke`] else.
+    pub async fn invoke_admitted<T: Send + 'static>(
+        &self,
+        function: &Function,
+        permit: Permit,
+        event: Event,
+        call: Call,
+        interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
+    ) -> Ended<T> {
+        let record = self.begin(function, &call);
+        run(record, function, permit, event, call, interpret).await
+    }
+
+    fn begin<'a>(&'a self, function: &'a Function, call: &Call) -> Record<'a> {
+        let common = &function.version.common;
+        Record::begin(
+            &self.telemetry,
+            &common.metrics,
+            &common.spec.name,
+            &common.version,
+            call,
+        )
+    }
+}
+
+/// Runs one invocation, here or on a core where less stands before it.
+async fn run<T: Send + 'static>(
+    mut record: Record<'_>,
+    function: &Function,
+    permit: Permit,
+    event: Event,
+    call: Call,
+    interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
+) -> Ended<T> {
+    let version = &function.version;
+    let common = &version.common;
+    record.leased();
+    // The wait for an instance counts: a client's time passes all the same.
+    let deadline = Instant::now() + common.spec.limits.timeout;
+    let share = &common.share;
+    let result = match elsewhere(share) {
+        None => {
+            let usage = &mut record.usage;
+            serve(version, event, call, deadline, permit, usage, interpret).await
         }
+        Some(core) => {
+            let version = Arc::clone(version);
+            let task = core.run(async move {
+                let mut spent = Spent::new(&version.common.metrics);
+                let usage = &mut spent.usage;
+                let result = serve(&version, event, call, deadline, permit, usage, interpret).await;
+                (result, spent.take())
+            });
+            match task.await {
+                Ok((result, usage)) => {
+                    record.usage = usage;
+                    result
+                }
+                Err(error) => Err(lost(&error)),
+            }
+        }
+    };
+    match result {
+        Ok(answer) => record.ok(answer),
+        Err(failure) => record.failed(failure),
     }
 }
 
@@ -172,7 +200,7 @@ async fn serve<T>(
     event: Event,
     call: Call,
     deadline: Instant,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
     usage: &mut Usage,
     interpret: impl FnOnce(Answer) -> Result<T, Failure>,
 ) -> Result<T, Failure> {

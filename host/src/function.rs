@@ -1,11 +1,13 @@
 //! What a function is: names, limits and policy. Plain data, no I/O.
 
-pub mod pattern;
-
+pub mod events;
 mod name;
+pub mod pattern;
+pub mod schedule;
 mod spec;
 mod units;
 
+pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedule};
 pub use name::{FunctionName, InvalidName};
 pub use spec::{
     ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_PROVISIONED,
@@ -13,4 +15,4 @@ pub use spec::{
     Limits, MAX_ENVIRONMENT, MAX_SECRET, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, Route,
     RouteMethod, Secret, TIMEOUT_RANGE, WEIGHT_RANGE,
 };
-pub use units::{ByteSize, InvalidUnit, parse_duration};
+pub use units::{ByteSize, InvalidUnit, parse_duration, rfc3339};

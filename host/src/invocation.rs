@@ -3,6 +3,7 @@
 
 mod event;
 mod handler;
+mod outbox;
 mod outcome;
 mod tail;
 
@@ -11,5 +12,6 @@ pub use event::{
     RouteMatch, Tick, Trigger, is_connection_header, traceparent,
 };
 pub use handler::Handler;
+pub use outbox::{Letter, NoOutbox, Outbox, Posted, Refused};
 pub use outcome::{Advice, Failure, OutcomeKind, Usage};
 pub use tail::Tail;

@@ -30,6 +30,10 @@ use tokio::sync::watch;
 
 use crate::store::WriteError;
 
+/// Bytes of bodies and attributes that one receive brings at most, beside a first message:
+/// Lambda's limit of a payload.
+pub const MAX_RECEIVED: u64 = 6 << 20;
+
 /// What a store answers, once it is durable.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, QueueError>> + Send + 'a>>;
 
@@ -45,6 +49,18 @@ pub enum QueueError {
     /// It holds as many messages or bytes as it may.
     #[error("the queue `{0}` is full ({1}); let it drain, or raise its limit")]
     Full(QueueName, String),
+    /// A message that is larger than it takes.
+    #[error(
+        "the message has {size} bytes with its attributes, and the queue `{queue}` takes {most} at most"
+    )]
+    TooLarge {
+        /// The queue.
+        queue: QueueName,
+        /// What the message has.
+        size: u64,
+        /// What a message may have.
+        most: u64,
+    },
     /// A message that it cannot take.
     #[error("{0}")]
     Refused(String),
@@ -155,8 +171,9 @@ pub trait QueueStore: Send + Sync {
     /// to be: for who waits for some.
     fn arrivals(&self, queue: &QueueName) -> watch::Receiver<()>;
 
-    /// Receives up to so many messages that are visible, and hides them for a time: the
-    /// queue's own if none is given. Answers at once, also with none.
+    /// Receives up to so many messages that are visible, of [`MAX_RECEIVED`] together, and
+    /// hides them for a time: the queue's own if none is given. Answers at once, also with
+    /// none.
     fn receive(
         &self,
         queue: QueueName,
@@ -193,8 +210,8 @@ pub trait QueueStore: Send + Sync {
     fn waiting(&self, queue: QueueName, most: usize) -> Answer<'_, usize>;
 
     /// Keeps these marks and drops all others. One that is new, or that stood for something
-    /// else before, begins now. Answers how far they have come, in their order.
-    fn marks(&self, marks: Vec<(MarkName, String)>) -> Answer<'_, Vec<Mark>>;
+    /// else before, begins at `begin`. Answers how far they have come, in their order.
+    fn marks(&self, marks: Vec<(MarkName, String)>, begin: i64) -> Answer<'_, Vec<Mark>>;
 
     /// Takes a mark a step on and sends a message, as one.
     fn step(&self, mark: MarkName, step: Step) -> Answer<'_, Stepped>;

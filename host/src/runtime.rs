@@ -40,6 +40,7 @@ pub use version::{Lease, Version};
 
 use crate::capability;
 use crate::function::FunctionSpec;
+use crate::invocation::Outbox;
 use crate::telemetry::Telemetry;
 use handlers::Exports;
 use version::{INSTANTIATE_TIMEOUT, Loaded};
@@ -102,6 +103,7 @@ pub struct Runtime {
     cache: Arc<compile::Cache>,
     shared: Arc<Shared>,
     telemetry: Telemetry,
+    outbox: Arc<dyn Outbox>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     ticker: engine::Ticker,
@@ -112,7 +114,11 @@ impl Runtime {
     ///
     /// # Errors
     /// If this machine cannot do what is asked for.
-    pub fn start(options: RuntimeOptions, telemetry: Telemetry) -> Result<Self, StartError> {
+    pub fn start(
+        options: RuntimeOptions,
+        telemetry: Telemetry,
+        outbox: Arc<dyn Outbox>,
+    ) -> Result<Self, StartError> {
         let RuntimeOptions {
             slots,
             ready,
@@ -152,6 +158,7 @@ impl Runtime {
             linker,
             shared,
             telemetry,
+            outbox,
             arn_prefix,
             memory_reset,
         })
@@ -226,6 +233,7 @@ impl Runtime {
             share,
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
+            outbox: Arc::clone(&self.outbox),
             spec,
         });
         let version = Arc::new(Version::new(

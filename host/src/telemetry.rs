@@ -7,5 +7,7 @@ mod record;
 
 pub use line::Line;
 pub use log::{Level, Log, LogWriter};
-pub use metrics::{Dropped, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, Metrics};
+pub use metrics::{
+    Dropped, EventStep, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, Metrics,
+};
 pub use record::{Ended, LogInvocations, Record, Telemetry};

@@ -18,6 +18,7 @@ use crate::dispatch::Dispatcher;
 use crate::invocation::RequestId;
 use crate::runtime::{Budget, Cores};
 use crate::telemetry::Telemetry;
+use crate::trigger::asynchronous::Intake;
 
 /// The API.
 pub struct Lambda {
@@ -25,6 +26,7 @@ pub struct Lambda {
     cores: Arc<Cores>,
     running: TaskTracker,
     budget: Arc<Budget>,
+    intake: Intake,
     telemetry: Telemetry,
     account: String,
     region: String,
@@ -108,6 +110,7 @@ impl Lambda {
         dispatcher: Arc<Dispatcher>,
         cores: Arc<Cores>,
         budget: Arc<Budget>,
+        intake: Intake,
         telemetry: Telemetry,
         account: String,
         region: String,
@@ -117,6 +120,7 @@ impl Lambda {
             cores,
             running: TaskTracker::new(),
             budget,
+            intake,
             telemetry,
             account,
             region,

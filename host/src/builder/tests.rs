@@ -4,9 +4,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::function::{
-    ComponentSource, DEFAULT_PROVISIONED, DEFAULT_WEIGHT, FunctionName, Isolation, Limits,
-};
+use crate::function::{ComponentSource, FunctionName};
 
 const GUEST: &str = "#[unsafe(no_mangle)] pub extern \"C\" fn answer() -> u32 { 42 }";
 
@@ -117,21 +115,13 @@ async fn packages_of_several_workspaces_become_components() {
 }
 
 fn function(folder: &Path) -> FunctionSpec {
-    FunctionSpec {
-        name: FunctionName::new("f").unwrap(),
-        component: ComponentSource::Package {
+    FunctionSpec::new(
+        FunctionName::new("f").unwrap(),
+        ComponentSource::Package {
             folder: folder.to_owned(),
             built: None,
         },
-        limits: Limits::default(),
-        isolation: Isolation::default(),
-        reserved_concurrency: None,
-        provisioned: DEFAULT_PROVISIONED,
-        weight: DEFAULT_WEIGHT,
-        environment: Vec::new(),
-        secrets: Vec::new(),
-        routes: Vec::new(),
-    }
+    )
 }
 
 #[tokio::test]

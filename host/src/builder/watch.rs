@@ -412,9 +412,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::function::{
-        ComponentSource, DEFAULT_PROVISIONED, DEFAULT_WEIGHT, FunctionSpec, Isolation, Limits,
-    };
+    use crate::function::{ComponentSource, FunctionSpec};
 
     /// After all that a test writes.
     fn later() -> SystemTime {
@@ -422,18 +420,7 @@ mod tests {
     }
 
     fn spec(name: &str, component: ComponentSource) -> FunctionSpec {
-        FunctionSpec {
-            name: FunctionName::new(name).unwrap(),
-            component,
-            limits: Limits::default(),
-            isolation: Isolation::default(),
-            reserved_concurrency: None,
-            provisioned: DEFAULT_PROVISIONED,
-            weight: DEFAULT_WEIGHT,
-            environment: Vec::new(),
-            secrets: Vec::new(),
-            routes: Vec::new(),
-        }
+        FunctionSpec::new(FunctionName::new(name).unwrap(), component)
     }
 
     fn function(name: &str) -> Change {

@@ -278,6 +278,7 @@ impl<'a> Section<'a> {
 }
 
 /// A key with its value.
+#[derive(Clone)]
 pub(super) struct Field<'a> {
     report: &'a Report,
     path: String,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Field, Section};
+use super::events::References;
 use super::routes::Routes;
 use super::{HostConfig, Places, Sources, values};
 use crate::function::{
@@ -14,19 +15,20 @@ use crate::function::{
 use crate::runtime::inspect;
 
 /// What the tables say.
-pub(super) struct Read {
+pub(super) struct Read<'a> {
+    pub(super) references: References<'a>,
     pub(super) functions: Vec<FunctionSpec>,
     pub(super) places: Places,
     pub(super) value_files: Vec<PathBuf>,
 }
 
 /// Reads all functions, and checks what they promise together against the host.
-pub(super) fn read_all(
-    root: &Section<'_>,
+pub(super) fn read_all<'a>(
+    root: &Section<'a>,
     host: &HostConfig,
     folder: &Path,
     sources: Sources<'_>,
-) -> Read {
+) -> Read<'a> {
     let mut reader = Reader {
         places: Places::new(),
         host,
@@ -36,6 +38,7 @@ pub(super) fn read_all(
         routes: Routes::default(),
         reserved: Promises::default(),
         provisioned: Promises::default(),
+        references: References::default(),
     };
     let mut functions = Vec::new();
     for (name, field) in root.table("function").entries() {
@@ -56,6 +59,7 @@ pub(super) fn read_all(
     reader.check_promises(&functions);
     reader.routes.check(root.report());
     Read {
+        references: reader.references,
         functions,
         places: reader.places,
         value_files: reader.value_files,
@@ -66,10 +70,11 @@ fn placeholder() -> FunctionName {
     FunctionName::new("unnamed").expect("letters name a function")
 }
 
-struct Reader<'a> {
-    host: &'a HostConfig,
-    folder: &'a Path,
-    sources: Sources<'a>,
+struct Reader<'a, 'h> {
+    host: &'h HostConfig,
+    folder: &'h Path,
+    sources: Sources<'h>,
+    references: References<'a>,
     places: Places,
     value_files: Vec<PathBuf>,
     routes: Routes,
@@ -81,11 +86,13 @@ struct Reader<'a> {
 #[derive(Default)]
 struct Promises<'a>(Vec<(FunctionName, u32, Field<'a>)>);
 
-impl<'a> Reader<'a> {
+impl<'a> Reader<'a, '_> {
     fn function(&mut self, name: FunctionName, section: &Section<'a>) -> FunctionSpec {
+        let limits = self.limits(section);
+        let events = self.references.read(section, limits.timeout);
         let spec = FunctionSpec {
             component: self.component(&name, section),
-            limits: self.limits(section),
+            limits,
             isolation: section.choice(
                 "isolation",
                 Isolation::default(),
@@ -99,6 +106,11 @@ impl<'a> Reader<'a> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             routes: self.routes.read(&name, section),
+            events: events.events,
+            queues: events.queues,
+            schedules: events.schedules,
+            sends_to: events.sends_to,
+            invokes: events.invokes,
             name,
         };
         values::check_names(section, &spec);

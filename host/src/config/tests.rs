@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
-use crate::function::{ComponentSource, Fuel, Isolation, Limits, Route, RouteMethod, Secret};
+use crate::function::{
+    AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Route, RouteMethod, Secret,
+};
 
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
 /// manifest in it comes to.
@@ -235,6 +237,11 @@ fn every_key_of_a_function_counts() {
                 route(Some("api.example.com"), only("POST"), "/users/{id}"),
                 route(None, RouteMethod::Any, "/files/{*rest}"),
             ],
+            events: AsyncPolicy::default(),
+            queues: Vec::new(),
+            schedules: Vec::new(),
+            sends_to: Vec::new(),
+            invokes: Vec::new(),
         }
     );
     assert_eq!(

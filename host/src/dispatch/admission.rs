@@ -24,10 +24,20 @@ const MAX_WAITING: usize = 1000;
 /// When a client that was turned away may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// One invocation may run, for as long as this lives.
+#[derive(Debug)]
+pub struct Permit {
+    _lane: OwnedSemaphorePermit,
+    _background: Option<OwnedSemaphorePermit>,
+}
+
 /// The permits of one function, or those that functions share.
 #[derive(Clone)]
 pub struct Lane {
     permits: Arc<Semaphore>,
+    /// What events may take that nobody waits for.
+    background: Arc<Semaphore>,
+    most_background: usize,
     waiting: Arc<AtomicUsize>,
     wait: Duration,
     size: usize,
@@ -60,9 +70,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Lane {
-    fn new(size: usize, wait: Duration, reason: &'static str) -> Self {
+    fn new(size: usize, background: usize, wait: Duration, reason: &'static str) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(size)),
+            background: Arc::new(Semaphore::new(background)),
+            most_background: background,
             waiting: Arc::default(),
             wait,
             size,
@@ -71,9 +83,12 @@ impl Lane {
     }
 
     /// Waits for a permit, for a bounded time.
-    pub(super) async fn admit(&self, gauge: &IntGauge) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn admit(&self, gauge: &IntGauge) -> Result<Permit, Failure> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
+            return Ok(Permit {
+                _lane: permit,
+                _background: None,
+            });
         }
         let exceeded = || {
             throttled(format!(
@@ -91,9 +106,48 @@ impl Lane {
             return Err(exceeded());
         }
         match tokio::time::timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Ok(permit) => Ok(Permit {
+                _lane: permit.expect("the semaphore is never closed"),
+                _background: None,
+            }),
             Err(_) => Err(exceeded()),
         }
+    }
+
+    /// Waits for a permit for an event that nobody waits for, however long it takes. Those
+    /// take half of what functions share at most, and all that their function reserves.
+    pub async fn admit_background(&self) -> Permit {
+        let acquire = async |semaphore: &Arc<Semaphore>| {
+            let permit = Arc::clone(semaphore).acquire_owned().await;
+            permit.expect("the semaphore is never closed")
+        };
+        let background = acquire(&self.background).await;
+        Permit {
+            _lane: acquire(&self.permits).await,
+            _background: Some(background),
+        }
+    }
+
+    /// One more, if one is free now.
+    #[must_use]
+    pub fn try_admit_background(&self) -> Option<Permit> {
+        let background = Arc::clone(&self.background).try_acquire_owned().ok()?;
+        Some(Permit {
+            _lane: Arc::clone(&self.permits).try_acquire_owned().ok()?,
+            _background: Some(background),
+        })
+    }
+
+    /// Nothing ever runs in it: the function reserves none.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.size == 0
+    }
+
+    /// How many events that nobody waits for may run at once.
+    #[must_use]
+    pub fn background_size(&self) -> usize {
+        self.most_background
     }
 
     /// Permits that are free now.
@@ -119,6 +173,7 @@ impl Admission {
                 left = left.saturating_sub(size);
                 let lane = Lane::new(
                     size,
+                    size,
                     wait,
                     "ReservedFunctionConcurrentInvocationLimitExceeded",
                 );
@@ -128,7 +183,13 @@ impl Admission {
         Self {
             wait,
             reserved,
-            shared: Lane::new(left, wait, "ConcurrentInvocationLimitExceeded"),
+            // A backlog leaves room for those who wait for an answer.
+            shared: Lane::new(
+                left,
+                left.div_ceil(2),
+                wait,
+                "ConcurrentInvocationLimitExceeded",
+            ),
         }
     }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::function::{ComponentSource, FunctionSpec, Isolation, Limits};
-use crate::invocation::Trigger;
+use crate::function::{ComponentSource, FunctionSpec};
+use crate::invocation::{NoOutbox, Trigger};
 use crate::runtime::{Compiler, MemoryReset, Runtime, RuntimeOptions, Share};
 use crate::telemetry::{Log, LogInvocations, Metrics};
 
@@ -67,16 +67,11 @@ impl Written {
 
 fn spec(component: &std::path::Path) -> FunctionSpec {
     FunctionSpec {
-        name: FunctionName::new("f").unwrap(),
-        component: ComponentSource::File(component.to_owned()),
-        limits: Limits::default(),
-        isolation: Isolation::default(),
-        reserved_concurrency: None,
         provisioned: 0,
-        weight: 100,
-        environment: Vec::new(),
-        secrets: Vec::new(),
-        routes: Vec::new(),
+        ..FunctionSpec::new(
+            FunctionName::new("f").unwrap(),
+            ComponentSource::File(component.to_owned()),
+        )
     }
 }
 
@@ -103,7 +98,7 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         compiler: Compiler::InProcess,
         arn_prefix: "arn:aws:lambda:x:0:function:".to_owned(),
     };
-    let runtime = Runtime::start(options, telemetry.clone()).unwrap();
+    let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox)).unwrap();
     let spec = spec(&component);
     let lane = Admission::new(1, Duration::ZERO, [&spec].into_iter()).lane(&spec.name);
     let share = Share::new(spec.weight, 1);

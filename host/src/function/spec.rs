@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::events::{AsyncPolicy, QueueMapping, Schedule};
 use super::{ByteSize, FunctionName};
+use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
 pub const DEFAULT_MEMORY: ByteSize = ByteSize::mib(128);
@@ -209,6 +211,40 @@ pub struct FunctionSpec {
     pub secrets: Vec<Secret>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
+    /// How asynchronous events are handled.
+    pub events: AsyncPolicy,
+    /// Queues that feed it.
+    pub queues: Vec<QueueMapping>,
+    /// Schedules that fire it.
+    pub schedules: Vec<Schedule>,
+    /// Queues that it may send to.
+    pub sends_to: Vec<QueueName>,
+    /// Functions that it may invoke.
+    pub invokes: Vec<FunctionName>,
+}
+
+impl FunctionSpec {
+    /// A function of which nothing else is said.
+    #[must_use]
+    pub fn new(name: FunctionName, component: ComponentSource) -> Self {
+        Self {
+            name,
+            component,
+            limits: Limits::default(),
+            isolation: Isolation::default(),
+            reserved_concurrency: None,
+            provisioned: DEFAULT_PROVISIONED,
+            weight: DEFAULT_WEIGHT,
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            routes: Vec::new(),
+            events: AsyncPolicy::default(),
+            queues: Vec::new(),
+            schedules: Vec::new(),
+            sends_to: Vec::new(),
+            invokes: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,16 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidUnit> {
     .map(Duration::from_micros)
 }
 
+/// Milliseconds since 1970 as RFC 3339 has it, in UTC.
+#[must_use]
+pub fn rfc3339(millis: i64) -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
+    time.ok()
+        .and_then(|time| time.format(format).ok())
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use super::RequestId;
+
 /// How an invocation ended. A closed set: it is a label of metrics, stands in
 /// the log line and decides the client's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,6 +118,20 @@ impl Failure {
                 ..Self::new(OutcomeKind::FunctionError, "Rejected", reason)
             },
         }
+    }
+
+    /// As Lambda tells it: who invoked the function reads this.
+    #[must_use]
+    pub fn to_json(&self, request_id: RequestId) -> serde_json::Value {
+        let mut json = serde_json::json!({
+            "errorType": self.error_type,
+            "errorMessage": self.message,
+        });
+        if self.kind == OutcomeKind::FunctionError {
+            json["requestId"] = request_id.to_string().into();
+            json["stackTrace"] = self.stack_trace.clone().into();
+        }
+        json
     }
 
     /// The answer is larger than the function's `response-limit`, in bytes.

@@ -12,10 +12,12 @@ pub struct MarkName(pub String);
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// When it was set up, in milliseconds since 1970 by the store's clock.
+    /// Where it was set up.
     pub begun: i64,
     /// What it has come to: whatever the steps say, and first of all `begun`.
     pub at: i64,
+    /// Steps since the last message that had none.
+    pub skipped: u32,
 }
 
 /// A step of a mark.
@@ -25,9 +27,11 @@ pub struct Step {
     pub from: i64,
     /// Where it stands then.
     pub to: i64,
-    /// What is sent with it.
+    /// What is sent with it. Nothing: the step is skipped, and counted as so many.
     pub send: Option<(QueueName, NewMessage)>,
-    /// Whether nothing is sent while the message of the step before is not settled.
+    /// See `send`.
+    pub skips: u32,
+    /// Whether it is skipped while the message of a step before is not settled.
     pub alone: bool,
 }
 
@@ -36,7 +40,8 @@ pub struct Step {
 pub enum Stepped {
     /// The mark stands where it should, and the message is sent.
     Yes,
-    /// The mark stands where it should. Nothing was sent: the message before is still there.
+    /// The mark stands where it should. The message before is still there: nothing was sent,
+    /// and one more is skipped.
     Held,
     /// The queue is full: nothing was done.
     Full,

@@ -289,8 +289,8 @@ impl QueueStore for SqliteQueues {
         Box::pin(self.write(move |connection, at| waiting(connection, at, &queue, most)))
     }
 
-    fn marks(&self, marks: Vec<(MarkName, String)>) -> Answer<'_, Vec<Mark>> {
-        Box::pin(self.write(move |connection, at| marks::keep(connection, at, &marks).map(Ok)))
+    fn marks(&self, marks: Vec<(MarkName, String)>, begin: i64) -> Answer<'_, Vec<Mark>> {
+        Box::pin(self.write(move |connection, _| marks::keep(connection, begin, &marks).map(Ok)))
     }
 
     fn step(&self, mark: MarkName, step: Step) -> Answer<'_, Stepped> {
@@ -312,7 +312,9 @@ fn put(
     owner: Owner,
 ) -> Done<()> {
     for (name, settings) in queues {
-        if let Some((key, problem)) = settings.problem(name) {
+        if let Some((key, problem)) = settings.problem(name)
+            && !name.is_internal()
+        {
             let what = format!("`{key}` of the queue `{name}`: {problem}");
             return Ok(Err(QueueError::Refused(what)));
         }
@@ -400,14 +402,18 @@ fn info_of(row: &Row<'_>) -> rusqlite::Result<QueueInfo> {
 }
 
 /// What is wrong with a message for a queue.
-fn refusal(queue: &Queue, message: &NewMessage) -> Option<String> {
+fn refusal(queue: &Queue, message: &NewMessage) -> Option<QueueError> {
     let (size, most) = (message.size(), queue.settings.max_message);
-    if size > most {
-        return Some(format!(
-            "the message has {size} bytes with its attributes, and the queue `{}` takes {most} at most",
-            queue.name
-        ));
+    // What the host keeps for itself has its limit elsewhere.
+    if size > most && !queue.name.is_internal() {
+        let queue = queue.name.clone();
+        return Some(QueueError::TooLarge { queue, size, most });
     }
+    fifo_refusal(queue, message).map(QueueError::Refused)
+}
+
+/// What a message lacks for a FIFO queue.
+fn fifo_refusal(queue: &Queue, message: &NewMessage) -> Option<String> {
     if !queue.name.is_fifo() {
         return None;
     }
@@ -448,7 +454,7 @@ fn send(
     let mut sent = Vec::with_capacity(messages.len());
     for message in messages {
         if let Some(refusal) = refusal(&queue, &message) {
-            sent.push(Err(QueueError::Refused(refusal)));
+            sent.push(Err(refusal));
             continue;
         }
         let size = message.size();

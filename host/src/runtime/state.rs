@@ -11,7 +11,7 @@ use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
-use crate::invocation::Call;
+use crate::invocation::{Call, Outbox};
 use crate::telemetry::{FunctionMetrics, Telemetry};
 
 /// Handles a guest may hold at once, and the host's side of them. Far above
@@ -30,6 +30,8 @@ pub struct Common {
     pub(crate) clock: Arc<Clock>,
     /// Its share of the cores.
     pub share: Arc<Share>,
+    /// Takes what it sends.
+    pub outbox: Arc<dyn Outbox>,
     /// Where its log lines and records go.
     pub telemetry: Telemetry,
     /// What is counted for it.

@@ -4,7 +4,7 @@
 //! addition. Labels are closed sets and the names of functions.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -49,6 +49,7 @@ pub struct Metrics {
     fuel: IntCounterVec,
     memory: HistogramVec,
     instantiations: IntCounterVec,
+    events: IntCounterVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
     guest_dropped: IntCounterVec,
@@ -63,9 +64,44 @@ pub struct Metrics {
     log_dropped: IntCounter,
 }
 
+/// What happens to events that nobody waits for. A closed set: it is a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventStep {
+    /// It is durable.
+    Accepted,
+    /// It was handled.
+    Done,
+    /// It failed and is tried again.
+    Retried,
+    /// It could not run, and waits for better times.
+    Released,
+    /// It is given up, and lies with the dead letters or at its destination.
+    Dead,
+    /// A filter kept it from the function.
+    Filtered,
+}
+
+impl EventStep {
+    /// As it stands in labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Done => "done",
+            Self::Retried => "retried",
+            Self::Released => "released",
+            Self::Dead => "dead",
+            Self::Filtered => "filtered",
+        }
+    }
+}
+
 /// The handles of one function.
 pub struct FunctionMetrics {
-    outcomes: [[IntCounter; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
+    name: String,
+    invocations: IntCounterVec,
+    outcomes: [[OnceLock<IntCounter>; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
+    events: IntCounterVec,
     duration: Histogram,
     cpu: Counter,
     fuel: IntCounter,
@@ -210,6 +246,12 @@ impl Metrics {
                 "Instances leased, by where they came from: ready, on_demand or reused.",
                 &["function", "source"],
             )?,
+            events: counter_vec(
+                r,
+                "dunlin_events_total",
+                "Events that nobody waits for, by what happened to them: accepted, done, retried, released, dead or filtered.",
+                &["function", "step"],
+            )?,
             running: gauge_vec(
                 r,
                 "dunlin_invocations_running",
@@ -289,12 +331,10 @@ impl Metrics {
         let handles = functions.entry(name.clone()).or_insert_with(|| {
             let f = name.as_str();
             Arc::new(FunctionMetrics {
-                outcomes: Trigger::ALL.map(|trigger| {
-                    OutcomeKind::ALL.map(|kind| {
-                        self.invocations
-                            .with_label_values(&[f, trigger.as_str(), kind.as_str()])
-                    })
-                }),
+                name: f.to_owned(),
+                invocations: self.invocations.clone(),
+                outcomes: Default::default(),
+                events: self.events.clone(),
                 duration: self.duration.with_label_values(&[f]),
                 cpu: self.cpu.with_label_values(&[f]),
                 fuel: self.fuel.with_label_values(&[f]),
@@ -349,7 +389,9 @@ impl Metrics {
     /// The names of all metrics, for the test that compares them to the docs.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let _ = self.function(&FunctionName::new("x").expect("a valid name"));
+        let function = self.function(&FunctionName::new("x").expect("a valid name"));
+        function.outcome(Trigger::Http, OutcomeKind::Ok).inc_by(0);
+        function.events(EventStep::Accepted, 0);
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
         let _ = &self.http.responses;
         let mut names: Vec<String> = self
@@ -371,6 +413,21 @@ impl FunctionMetrics {
         self.cpu.inc_by(cpu.as_secs_f64());
     }
 
+    /// Made when it is first needed: a function has few of all that there could be.
+    fn outcome(&self, trigger: Trigger, kind: OutcomeKind) -> &IntCounter {
+        self.outcomes[trigger as usize][kind as usize].get_or_init(|| {
+            let labels = [self.name.as_str(), trigger.as_str(), kind.as_str()];
+            self.invocations.with_label_values(&labels)
+        })
+    }
+
+    /// Counts events that were accepted, or of which it was said what becomes of them.
+    pub fn events(&self, step: EventStep, count: u64) {
+        self.events
+            .with_label_values(&[self.name.as_str(), step.as_str()])
+            .inc_by(count);
+    }
+
     /// Counts an invocation that ended. `ran` is its duration from the lease;
     /// absent if it never ran.
     pub fn ended(
@@ -380,7 +437,7 @@ impl FunctionMetrics {
         ran: Option<std::time::Duration>,
         usage: &Usage,
     ) {
-        self.outcomes[trigger as usize][kind as usize].inc();
+        self.outcome(trigger, kind).inc();
         if let Some(duration) = ran {
             self.duration.observe(duration.as_secs_f64());
             self.cpu.inc_by(usage.cpu.as_secs_f64());

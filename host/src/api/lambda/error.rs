@@ -84,6 +84,8 @@ pub enum ThrottleReason {
     ConcurrentInvocationLimitExceeded,
     /// The function's reserved concurrency.
     ReservedFunctionConcurrentInvocationLimitExceeded,
+    /// The function's backlog of asynchronous events.
+    FunctionInvocationRateLimitExceeded,
     /// The caller's own rate.
     CallerRateLimitExceeded,
 }
@@ -95,6 +97,7 @@ impl ThrottleReason {
             Self::ReservedFunctionConcurrentInvocationLimitExceeded => {
                 "ReservedFunctionConcurrentInvocationLimitExceeded"
             }
+            Self::FunctionInvocationRateLimitExceeded => "FunctionInvocationRateLimitExceeded",
             Self::CallerRateLimitExceeded => "CallerRateLimitExceeded",
         }
     }

@@ -1,4 +1,4 @@
-//! `Invoke`: RequestResponse and DryRun.
+//! `Invoke`: RequestResponse, Event and DryRun.
 //!
 //! Function errors are HTTP 200 with `X-Amz-Function-Error`, as clients expect;
 //! only what kept the function from running is an error of the API.
@@ -20,6 +20,9 @@ use crate::dispatch::{Ended, Function};
 use crate::invocation::{
     Answer, Call, Event, Failure, Handler, OutcomeKind, RequestId, Tail, Trigger, traceparent,
 };
+use crate::queue::QueueError;
+use crate::store::WriteError;
+use crate::trigger::asynchronous::{Envelope, NewEvent};
 
 const INVOCATION_TYPE: &str = "x-amz-invocation-type";
 const LOG_TYPE: &str = "x-amz-log-type";
@@ -56,14 +59,10 @@ impl Lambda {
                 message: format!("Function not found: arn:aws:lambda:{region}:{account}:function:{name}:{qualifier}"),
             }
         })?;
-        let dry_run = match text(headers, INVOCATION_TYPE)? {
-            None | Some("RequestResponse") => false,
-            Some("DryRun") => true,
-            Some("Event") => {
-                return Err(ApiError::NotImplemented {
-                    operation: "Invoke with the invocation type Event".into(),
-                });
-            }
+        let kind = match text(headers, INVOCATION_TYPE)? {
+            None | Some("RequestResponse") => Kind::RequestResponse,
+            Some("DryRun") => Kind::DryRun,
+            Some("Event") => Kind::Event,
             Some(other) => {
                 return Err(ApiError::Validation {
                     message: format!(
@@ -79,14 +78,7 @@ impl Lambda {
                 ),
             });
         }
-        let limit = function.version.common.spec.limits.request.0;
-        if body.len() as u64 > limit {
-            return Err(ApiError::RequestTooLarge {
-                message: format!(
-                    "Request must be smaller than {limit} bytes for the InvokeFunction operation"
-                ),
-            });
-        }
+        check_size(kind, body.len() as u64, &function)?;
         let payload = if body.is_empty() {
             Bytes::from_static(b"{}")
         } else {
@@ -100,8 +92,29 @@ impl Lambda {
             });
         }
         let client_context = client_context(headers)?;
-        if dry_run {
-            return Ok(answer(StatusCode::NO_CONTENT, Bytes::new(), request_id));
+        let traceparent = text(headers, "traceparent")?.and_then(traceparent);
+        match kind {
+            Kind::RequestResponse => {}
+            Kind::DryRun => {
+                return Ok(answer(StatusCode::NO_CONTENT, Bytes::new(), request_id));
+            }
+            Kind::Event => {
+                let event = NewEvent {
+                    request_id,
+                    payload,
+                    envelope: Envelope {
+                        qualifier,
+                        traceparent,
+                        fire: None,
+                    },
+                    depth: 0,
+                };
+                self.intake
+                    .accept(&function, event)
+                    .await
+                    .map_err(not_accepted)?;
+                return Ok(answer(StatusCode::ACCEPTED, Bytes::new(), request_id));
+            }
         }
         let tail = match text(headers, LOG_TYPE)? {
             Some("Tail") => Some(Tail::default()),
@@ -112,7 +125,7 @@ impl Lambda {
             request_id,
             qualifier,
             client_context,
-            traceparent: text(headers, "traceparent")?.and_then(traceparent),
+            traceparent,
             tail: tail.clone(),
             ..Call::new(Trigger::Invoke)
         };
@@ -180,6 +193,54 @@ impl Lambda {
     }
 }
 
+/// What a client waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The answer.
+    RequestResponse,
+    /// That the event is durable.
+    Event,
+    /// Whether it would be allowed.
+    DryRun,
+}
+
+fn check_size(kind: Kind, size: u64, function: &Function) -> Result<(), ApiError> {
+    let spec = &function.version.common.spec;
+    let (limit, message) = if kind == Kind::Event {
+        let limit = spec.events.event_limit.0;
+        let message = format!(
+            "{size} byte payload is too large for the Event invocation type (limit {limit} bytes)"
+        );
+        (limit, message)
+    } else {
+        let limit = spec.limits.request.0;
+        let message =
+            format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
+        (limit, message)
+    };
+    match size > limit {
+        true => Err(ApiError::RequestTooLarge { message }),
+        false => Ok(()),
+    }
+}
+
+/// Why an event could not be made durable.
+fn not_accepted(error: QueueError) -> ApiError {
+    match error {
+        QueueError::Full(..) => ApiError::TooManyRequests {
+            reason: ThrottleReason::FunctionInvocationRateLimitExceeded,
+            retry_after: Some(RETRY_AFTER),
+        },
+        QueueError::Write(WriteError::Full) => ApiError::Unavailable {
+            message: error.to_string(),
+            retry_after: Some(RETRY_AFTER),
+        },
+        other => ApiError::Service {
+            source: other.into(),
+        },
+    }
+}
+
 /// Whether these bytes are JSON: in UTF-8 too, which the parser does not look at
 /// in what it skips.
 fn is_json(bytes: &[u8]) -> Result<(), String> {
@@ -243,14 +304,7 @@ fn respond(
         | OutcomeKind::OutOfMemory
         | OutcomeKind::OutOfFuel
         | OutcomeKind::Timeout => {
-            let mut body = serde_json::json!({
-                "errorType": failure.error_type,
-                "errorMessage": failure.message,
-            });
-            if failure.kind == OutcomeKind::FunctionError {
-                body["requestId"] = request_id.to_string().into();
-                body["stackTrace"] = failure.stack_trace.into();
-            }
+            let body = failure.to_json(request_id);
             let mut response = answer(StatusCode::OK, body.to_string().into(), request_id);
             response
                 .headers_mut()

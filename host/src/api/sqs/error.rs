@@ -68,6 +68,9 @@ impl From<QueueError> for SqsError {
         match error {
             QueueError::Unknown(_) => Self::NoQueue,
             QueueError::InUse(..) => Self::Unsupported(error.to_string()),
+            QueueError::TooLarge { .. } => Self::InvalidParameter {
+                message: error.to_string(),
+            },
             QueueError::Refused(message) => Self::InvalidParameter { message },
             QueueError::Full(..) => Self::Throttled(error.to_string()),
             QueueError::Write(WriteError::Full) => Self::Unavailable(error.to_string()),

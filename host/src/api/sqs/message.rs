@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::SqsError;
 use super::seconds;
+use crate::function::rfc3339;
 use crate::queue::message::{Attribute, Attributes};
 use crate::queue::{Message, NewMessage, QueueName, Sent};
 use crate::sqs::{attributes_md5, body_md5, sequence, system_attributes};
@@ -271,8 +272,8 @@ pub(super) fn peeked(message: Message) -> serde_json::Value {
     let mut shown = serde_json::json!({
         "id": message.id.to_string(),
         "body": String::from_utf8_lossy(&message.body),
-        "sent": time_of(message.sent),
-        "visible": time_of(message.visible),
+        "sent": rfc3339(message.sent),
+        "visible": rfc3339(message.visible),
         "receives": message.receives,
     });
     let dead = message.dead.as_ref();
@@ -286,15 +287,6 @@ pub(super) fn peeked(message: Message) -> serde_json::Value {
         }
     }
     shown
-}
-
-/// Milliseconds since 1970, as the log writes times.
-fn time_of(millis: i64) -> String {
-    let format = &time::format_description::well_known::Rfc3339;
-    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
-    time.ok()
-        .and_then(|time| time.format(format).ok())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

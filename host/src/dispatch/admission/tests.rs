@@ -4,7 +4,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::*;
-use crate::function::{ComponentSource, DEFAULT_PROVISIONED, DEFAULT_WEIGHT, Isolation, Limits};
+use crate::function::ComponentSource;
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -15,16 +15,8 @@ fn name(name: &str) -> FunctionName {
 
 fn function(of: &str, reserved_concurrency: Option<u32>) -> FunctionSpec {
     FunctionSpec {
-        name: name(of),
-        component: ComponentSource::File("x.wasm".into()),
-        limits: Limits::default(),
-        isolation: Isolation::default(),
         reserved_concurrency,
-        provisioned: DEFAULT_PROVISIONED,
-        weight: DEFAULT_WEIGHT,
-        environment: Vec::new(),
-        secrets: Vec::new(),
-        routes: Vec::new(),
+        ..FunctionSpec::new(name(of), ComponentSource::File("x.wasm".into()))
     }
 }
 
@@ -42,7 +34,7 @@ fn gauge() -> IntGauge {
     IntGauge::new("waiting", "Events that wait").unwrap()
 }
 
-type Admitted = Result<OwnedSemaphorePermit, Failure>;
+type Admitted = Result<Permit, Failure>;
 
 /// What comes of it without any waiting.
 fn at_once(admitted: impl Future<Output = Admitted>) -> Poll<Admitted> {
@@ -54,7 +46,7 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
 }
 
 /// Takes so many permits, which are there.
-fn take(lane: &Lane, count: usize) -> Vec<OwnedSemaphorePermit> {
+fn take(lane: &Lane, count: usize) -> Vec<Permit> {
     let permit = |_| match at_once(lane.admit(&gauge())) {
         Poll::Ready(Ok(permit)) => permit,
         other => panic!("a permit is free: {other:?}"),

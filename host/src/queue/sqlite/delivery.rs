@@ -9,7 +9,7 @@ use super::rows::{COLUMNS, Queue, Stored, count, json, millis};
 use super::{CHUNK, Done, insert, refresh_lane, schema};
 use crate::queue::message::{self, Attributes};
 use crate::queue::{
-    Delivery, Held, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
+    Delivery, Held, MAX_RECEIVED, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
 };
 use crate::store::Moment;
 
@@ -19,7 +19,7 @@ pub(super) fn candidates(
     now: i64,
     queue: &Queue,
     most: usize,
-) -> rusqlite::Result<Vec<Stored>> {
+) -> rusqlite::Result<Found> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     if !queue.name.is_fifo() {
         let text = format!(
@@ -27,9 +27,13 @@ pub(super) fn candidates(
              ORDER BY visible, sequence LIMIT ?3"
         );
         let mut statement = connection.prepare_cached(&text)?;
-        return statement
-            .query_map([queue.id, now, most], Stored::of)?
-            .collect();
+        let mut found = Found::default();
+        for row in statement.query_map([queue.id, now, most], Stored::of)? {
+            if !found.take(row?) {
+                break;
+            }
+        }
+        return Ok(found);
     }
     let mut lanes = connection.prepare_cached(
         "SELECT grp FROM lane WHERE queue = ?1 AND visible <= ?2 ORDER BY visible, grp LIMIT ?3",
@@ -41,28 +45,47 @@ pub(super) fn candidates(
         "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(&text)?;
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for group in lanes? {
-        let left = most - i64::try_from(found.len()).unwrap_or(most);
-        if left <= 0 {
+        let left = most - i64::try_from(found.rows.len()).unwrap_or(most);
+        if left <= 0 || found.is_full {
             break;
         }
-        let before = found.len();
+        let before = found.rows.len();
         let rows = statement.query_map(params![queue.id, group, left], Stored::of)?;
         for row in rows {
             let stored = row?;
             // One that waits holds up those behind it.
-            if stored.message.visible > now {
+            if stored.message.visible > now || !found.take(stored) {
                 break;
             }
-            found.push(stored);
         }
-        if found.len() == before {
+        if found.rows.len() == before && !found.is_full {
             // Due without a message that is: it must not stand before the others again.
             refresh_lane(connection, now, queue.id, &group)?;
         }
     }
     Ok(found)
+}
+
+/// Rows that fit together into one receive.
+#[derive(Default)]
+pub(super) struct Found {
+    rows: Vec<Stored>,
+    bytes: u64,
+    is_full: bool,
+}
+
+impl Found {
+    /// Takes one more, if there is room for it: the first always has it.
+    fn take(&mut self, stored: Stored) -> bool {
+        self.bytes += stored.size.unsigned_abs();
+        self.is_full = self.bytes > MAX_RECEIVED && !self.rows.is_empty();
+        if !self.is_full {
+            self.rows.push(stored);
+        }
+        !self.is_full
+    }
 }
 
 pub(super) fn receive(
@@ -83,11 +106,12 @@ pub(super) fn receive(
     // Those that have expired or failed too often make room for others.
     while received.len() < most && walked < CHUNK {
         let found = candidates(connection, now, &queue, most - received.len())?;
-        if found.is_empty() {
+        if found.rows.is_empty() {
             break;
         }
+        let is_full = found.is_full;
         let mut groups = Vec::new();
-        for mut stored in found {
+        for mut stored in found.rows {
             walked += 1;
             groups.extend(stored.message.group.clone());
             if stored.expires <= at.age {
@@ -141,7 +165,7 @@ pub(super) fn receive(
             refresh_lane(connection, now, queue.id, &group)?;
         }
         // With a visibility of zero the same would be found again.
-        if visible <= now && !received.is_empty() {
+        if (is_full || visible <= now) && !received.is_empty() {
             break;
         }
     }

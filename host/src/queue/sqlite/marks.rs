@@ -11,7 +11,7 @@ use crate::store::Moment;
 
 pub(super) fn keep(
     connection: &Connection,
-    at: Moment,
+    begin: i64,
     marks: &[(MarkName, String)],
 ) -> rusqlite::Result<Vec<Mark>> {
     let names: BTreeSet<&str> = marks.iter().map(|(name, _)| name.0.as_str()).collect();
@@ -27,16 +27,17 @@ pub(super) fn keep(
             .prepare_cached(
                 "INSERT INTO mark (name, stands_for, begun, at) VALUES (?1, ?2, ?3, ?3)
                  ON CONFLICT (name) DO UPDATE SET stands_for = excluded.stands_for,
-                     begun = excluded.begun, at = excluded.at
+                     begun = excluded.begun, at = excluded.at, skipped = 0
                  WHERE stands_for != excluded.stands_for",
             )?
-            .execute(params![name.0, stands_for, at.now])?;
+            .execute(params![name.0, stands_for, begin])?;
         connection
-            .prepare_cached("SELECT begun, at FROM mark WHERE name = ?1")?
+            .prepare_cached("SELECT begun, at, skipped FROM mark WHERE name = ?1")?
             .query_row([&name.0], |row| {
                 Ok(Mark {
                     begun: row.get(0)?,
                     at: row.get(1)?,
+                    skipped: row.get(2)?,
                 })
             })
     });
@@ -58,22 +59,28 @@ pub(super) fn step(
     };
     let mut sent = before;
     let mut stepped = Stepped::Yes;
+    let mut skips = Some(step.skips);
     if let Some((target, message)) = step.send {
         let Some(queue) = Queue::find(connection, &target)? else {
             return Ok(Err(QueueError::Unknown(target)));
         };
         if step.alone && is_there(connection, &queue, before)? {
             stepped = Stepped::Held;
+            skips = Some(1);
         } else if queue.has_no_room(message.size()).is_some() {
             return Ok(Ok(Stepped::Full));
         } else {
             let message = insert(connection, at, &queue, message)?;
             sent = Some(message.sequence.cast_signed());
+            skips = None;
         }
     }
     connection
-        .prepare_cached("UPDATE mark SET at = ?2, sent = ?3 WHERE name = ?1")?
-        .execute(params![name.0, step.to, sent])?;
+        .prepare_cached(
+            "UPDATE mark SET at = ?2, sent = ?3, skipped = coalesce(skipped + ?4, 0)
+             WHERE name = ?1",
+        )?
+        .execute(params![name.0, step.to, sent, skips])?;
     Ok(Ok(stepped))
 }
 

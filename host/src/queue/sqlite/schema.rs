@@ -78,6 +78,7 @@ CREATE TABLE mark (
     stands_for TEXT NOT NULL,
     begun INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    skipped INTEGER NOT NULL DEFAULT 0,
     sent INTEGER
 ) WITHOUT ROWID;
 ";

@@ -1,0 +1,187 @@
+//! What feeds functions beside HTTP: their own events, queues and schedules. Follows what
+//! is deployed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
+use crate::function::{FunctionName, FunctionSpec, QueueMapping};
+use crate::queue::{Owner, QueueError, QueueName, QueueSettings, QueueStore, ReceiptKey};
+use crate::trigger::asynchronous::{AsyncWorker, Surroundings, queue_of};
+use crate::trigger::feed::{self, Feeds};
+use crate::trigger::queue::QueueWorker;
+use crate::trigger::schedule::{Entry, Scheduler};
+
+/// A task that is told to stop, and then ends by itself.
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        // It may have panicked; then there is nothing left to end.
+        let _ = self.task.await;
+    }
+}
+
+/// What feeds functions.
+pub(super) struct Triggers {
+    feeds: Feeds,
+    around: Surroundings,
+    receipts: ReceiptKey,
+    scheduler: Arc<Scheduler>,
+    schedules: Option<Running>,
+    events: HashMap<FunctionName, Running>,
+    mappings: HashMap<(FunctionName, QueueName), (QueueMapping, Running)>,
+}
+
+impl Triggers {
+    pub(super) fn new(
+        feeds: Feeds,
+        around: Surroundings,
+        receipts: ReceiptKey,
+        scheduler: Scheduler,
+    ) -> Self {
+        Self {
+            feeds,
+            around,
+            receipts,
+            scheduler: Arc::new(scheduler),
+            schedules: None,
+            events: HashMap::new(),
+            mappings: HashMap::new(),
+        }
+    }
+
+    /// Makes what feeds functions what the configuration says. What is the same goes on;
+    /// what a function has received already is worked on to its end.
+    pub(super) async fn follow(&mut self, config: &Config) -> Result<(), QueueError> {
+        if let Some(schedules) = self.schedules.take() {
+            schedules.end().await;
+        }
+        let entries = config.functions.iter().flat_map(entries).collect();
+        let taken_up = self.scheduler.take_up(entries).await;
+        self.schedules = Some(self.start_schedules());
+        taken_up?;
+
+        let deployed = |name: &FunctionName| config.functions.iter().find(|f| f.name == *name);
+        for name in keys(&self.events) {
+            if deployed(&name).is_none()
+                && let Some(running) = self.events.remove(&name)
+            {
+                running.end().await;
+            }
+        }
+        for (name, queue) in keys(&self.mappings) {
+            let declared = deployed(&name)
+                .and_then(|spec| spec.queues.iter().find(|mapping| mapping.queue == queue));
+            let key = (name, queue);
+            let goes_on = self
+                .mappings
+                .get(&key)
+                .is_some_and(|(now, _)| declared == Some(now));
+            if !goes_on && let Some((_, running)) = self.mappings.remove(&key) {
+                running.end().await;
+            }
+        }
+        for spec in &config.functions {
+            self.start(spec);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, spec: &FunctionSpec) {
+        let name = &spec.name;
+        if !self.events.contains_key(name) {
+            let worker = AsyncWorker::new(name.clone(), self.around.clone());
+            let stop = CancellationToken::new();
+            let task = feed::run(self.feeds.clone(), Arc::new(worker), stop.clone());
+            let task = tokio::spawn(task);
+            self.events.insert(name.clone(), Running { stop, task });
+        }
+        for mapping in spec.queues.iter().filter(|mapping| mapping.enabled) {
+            let key = (name.clone(), mapping.queue.clone());
+            if self.mappings.contains_key(&key) {
+                continue;
+            }
+            let (mapping, around) = (mapping.clone(), self.around.clone());
+            let receipts = self.receipts.clone();
+            let worker = QueueWorker::new(name.clone(), mapping.clone(), around, receipts);
+            let stop = CancellationToken::new();
+            let task = feed::run(self.feeds.clone(), Arc::new(worker), stop.clone());
+            let task = tokio::spawn(task);
+            self.mappings.insert(key, (mapping, Running { stop, task }));
+        }
+    }
+
+    fn start_schedules(&self) -> Running {
+        let stop = CancellationToken::new();
+        let (scheduler, stopped) = (Arc::clone(&self.scheduler), stop.clone());
+        let task = tokio::spawn(async move { scheduler.run(stopped).await });
+        Running { stop, task }
+    }
+
+    /// Nothing more is received or fired. What was received goes on.
+    pub(super) async fn stop(self) {
+        let mappings = self.mappings.into_values().map(|(_, running)| running);
+        let all = self.schedules.into_iter().chain(self.events.into_values());
+        let all: Vec<Running> = all.chain(mappings).collect();
+        all.iter().for_each(|running| running.stop.cancel());
+        for running in all {
+            running.end().await;
+        }
+    }
+}
+
+fn keys<K: Clone, V>(map: &HashMap<K, V>) -> Vec<K> {
+    map.keys().cloned().collect()
+}
+
+fn entries(spec: &FunctionSpec) -> impl Iterator<Item = Entry> {
+    let function = spec.name.clone();
+    spec.schedules.iter().map(move |schedule| Entry {
+        function: function.clone(),
+        schedule: schedule.clone(),
+    })
+}
+
+/// Makes the queues that the host keeps for itself: one for the events of each function,
+/// and those for dead letters that no other queue is named for.
+pub(super) async fn declare(queues: &dyn QueueStore, config: &Config) -> Result<(), QueueError> {
+    let of_function = |spec: &FunctionSpec| {
+        let settings = QueueSettings {
+            // Ages are the function's own business, and end long before.
+            retention: EVENTS_RETENTION,
+            // Room for what lies with an event.
+            max_message: *crate::queue::settings::MESSAGE_RANGE.end(),
+            max_messages: spec.events.backlog.into(),
+            max_bytes: MAX_BACKLOG_BYTES,
+            ..QueueSettings::default()
+        };
+        (queue_of(&spec.name), settings)
+    };
+    let mut own: Vec<_> = config.functions.iter().map(of_function).collect();
+    for name in [DEAD_LETTERS, DEAD_LETTERS_FIFO] {
+        let name = QueueName::new(name).expect("it names a queue");
+        if !config.queues.iter().any(|(queue, _)| *queue == name) {
+            let settings = QueueSettings {
+                retention: crate::queue::settings::RETENTION_RANGE.end().to_owned(),
+                ..QueueSettings::default()
+            };
+            own.push((name, settings));
+        }
+    }
+    queues.put(own, Owner::Host).await
+}
+
+/// Longer than any event may become old.
+const EVENTS_RETENTION: Duration = Duration::from_hours(365 * 24);
+/// Bytes of the events of one function that may wait.
+const MAX_BACKLOG_BYTES: u64 = 1 << 30;

@@ -1,0 +1,141 @@
+//! `dunlin:event/producer`: a function sends to queues, and invokes others.
+
+use std::time::Duration;
+
+use wasmtime::component::{Accessor, HasSelf};
+
+use super::producer_bindings::dunlin::event::producer;
+use crate::invocation::{Letter, Refused};
+use crate::queue::message::Attribute;
+use crate::queue::{NewMessage, QueueName};
+use crate::runtime::State;
+
+/// Messages of one `send-batch`: SQS's limit.
+const MAX_BATCH: usize = 10;
+
+impl From<Refused> for producer::Error {
+    fn from(refused: Refused) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        match refused {
+            Refused::NotFound(name) => Self::NotFound(name),
+            Refused::TooLarge(most) => Self::TooLarge(most),
+            Refused::Invalid(what) => Self::Invalid(what),
+            Refused::Throttled(after) => Self::Throttled(after.map(millis)),
+            Refused::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// The length of the chain that what is sent now stands in.
+fn depth(state: &State) -> u32 {
+    let current = state.current.as_ref();
+    current.map_or(0, |current| current.call.depth.saturating_add(1))
+}
+
+fn message(outgoing: producer::Outgoing, depth: u32) -> NewMessage {
+    let attributes = outgoing.attributes.into_iter().map(|(name, value)| {
+        let kind = "String".to_owned();
+        let value = value.into_bytes();
+        (name, Attribute { kind, value })
+    });
+    NewMessage {
+        body: outgoing.body.into(),
+        attributes: attributes.collect(),
+        delay: (outgoing.delay > 0).then(|| Duration::from_millis(outgoing.delay)),
+        group: outgoing.group,
+        deduplication: outgoing.deduplication_id,
+        depth,
+        id: None,
+    }
+}
+
+/// A queue that the function may send to.
+fn allowed(state: &State, queue: &str) -> Result<QueueName, producer::Error> {
+    let sends_to = &state.common.spec.sends_to;
+    let found = sends_to.iter().find(|name| name.as_str() == queue);
+    let not_allowed = || producer::Error::NotAllowed(format!("`{queue}` is not in its `sends-to`"));
+    found.cloned().ok_or_else(not_allowed)
+}
+
+impl<T: Send + 'static> producer::HostWithStore<T> for HasSelf<State> {
+    async fn send(
+        accessor: &Accessor<T, Self>,
+        queue: String,
+        message: producer::Outgoing,
+    ) -> Result<String, producer::Error> {
+        let mut sent = post(accessor, queue, vec![message]).await;
+        sent.pop().expect("there is an answer for each message")
+    }
+
+    async fn send_batch(
+        accessor: &Accessor<T, Self>,
+        queue: String,
+        messages: Vec<producer::Outgoing>,
+    ) -> Vec<Result<String, producer::Error>> {
+        post(accessor, queue, messages).await
+    }
+
+    async fn invoke(
+        accessor: &Accessor<T, Self>,
+        function: String,
+        payload: Vec<u8>,
+    ) -> Result<String, producer::Error> {
+        let (outbox, letter) = accessor.with(|mut access| {
+            let state: &State = access.get();
+            let (name, qualifier) = match function.split_once(':') {
+                Some((name, qualifier)) => (name, Some(qualifier.to_owned())),
+                None => (function.as_str(), None),
+            };
+            let invokes = &state.common.spec.invokes;
+            let Some(name) = invokes.iter().find(|other| other.as_str() == name) else {
+                let why = format!("`{name}` is not in its `invokes`");
+                return Err(producer::Error::NotAllowed(why));
+            };
+            let letter = Letter {
+                function: name.clone(),
+                qualifier,
+                payload: payload.into(),
+                depth: depth(state),
+                traceparent: state
+                    .current
+                    .as_ref()
+                    .and_then(|current| current.call.traceparent.clone()),
+            };
+            Ok((state.common.outbox.clone(), letter))
+        })?;
+        Ok(outbox.invoke(letter).await?)
+    }
+}
+
+async fn post<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<State>>,
+    queue: String,
+    messages: Vec<producer::Outgoing>,
+) -> Vec<Result<String, producer::Error>> {
+    let count = messages.len();
+    let ready = accessor.with(|mut access| {
+        let state: &State = access.get();
+        let queue = allowed(state, &queue)?;
+        if count > MAX_BATCH {
+            let what = format!("{count} messages at once, more than {MAX_BATCH}");
+            return Err(producer::Error::Invalid(what));
+        }
+        let depth = depth(state);
+        let messages = messages
+            .into_iter()
+            .map(|outgoing| message(outgoing, depth));
+        let messages: Vec<NewMessage> = messages.collect();
+        Ok((state.common.outbox.clone(), queue, messages))
+    });
+    match ready {
+        Err(error) => vec![Err(error); count],
+        Ok((outbox, queue, messages)) => {
+            let sent = outbox.send(queue, messages).await;
+            sent.into_iter()
+                .map(|sent| sent.map_err(Into::into))
+                .collect()
+        }
+    }
+}
+
+impl producer::Host for State {}

@@ -1,0 +1,411 @@
+//! What a function's table says of events beside HTTP: `async`, `queue`, `schedule`, and
+//! what it may send to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::document::{Field, Section};
+use crate::function::events::{
+    ATTEMPTS_RANGE, BACKLOG_RANGE, BATCH_RANGE, BATCHES_RANGE, CATCH_UP_RANGE, DEAD_LETTERS,
+    DEAD_LETTERS_FIFO, DEFAULT_BATCH, EVENT_AGE_RANGE, EVENT_RANGE, JITTER_RANGE, MAX_FIFO_BATCH,
+    MAX_TRIGGERS, RETRY_DELAY_RANGE, WINDOW_RANGE,
+};
+use crate::function::pattern::Filter;
+use crate::function::schedule::{Expression, Zone};
+use crate::function::{
+    AsyncPolicy, Destination, FunctionName, FunctionSpec, Missed, Overlap, QueueMapping, Schedule,
+};
+use crate::queue::{QueueName, QueueSettings, Redrive};
+
+/// How often a message is received before it is a dead letter, where its queue says nothing
+/// and a function reads it.
+const DEFAULT_RECEIVES: u32 = 5;
+/// The longest name of a schedule: EventBridge's.
+const MAX_NAME: usize = 64;
+
+/// What functions name that must be somewhere in the manifest.
+#[derive(Default)]
+pub(super) struct References<'a> {
+    queues: Vec<(QueueName, Field<'a>)>,
+    functions: Vec<(FunctionName, Field<'a>)>,
+    /// Mappings, with the time that a batch may take.
+    mappings: Vec<(QueueName, Duration, Field<'a>)>,
+}
+
+/// What a function's table says.
+pub(super) struct Read {
+    pub(super) events: AsyncPolicy,
+    pub(super) queues: Vec<QueueMapping>,
+    pub(super) schedules: Vec<Schedule>,
+    pub(super) sends_to: Vec<QueueName>,
+    pub(super) invokes: Vec<FunctionName>,
+}
+
+impl<'a> References<'a> {
+    /// Reads it. `timeout` is the function's.
+    pub(super) fn read(&mut self, section: &Section<'a>, timeout: Duration) -> Read {
+        let sends_to = section.get("sends-to");
+        let sends_to = sends_to.iter().flat_map(|field| self.queues_in(field));
+        let sends_to = sends_to.collect();
+        let invokes = section.get("invokes");
+        let invokes = invokes.iter().flat_map(|field| self.functions_in(field));
+        let invokes = invokes.collect();
+        Read {
+            events: self.policy(&section.table("async")),
+            queues: self.mappings(section, timeout),
+            schedules: schedules(section),
+            sends_to,
+            invokes,
+        }
+    }
+
+    fn queues_in(&mut self, field: &Field<'a>) -> Vec<QueueName> {
+        let names = field.strings("orders").unwrap_or_default();
+        let queues = names.into_iter().filter_map(|name| queue_name(name, field));
+        let queues: Vec<QueueName> = queues.collect();
+        self.queues
+            .extend(queues.iter().map(|name| (name.clone(), field.clone())));
+        queues
+    }
+
+    fn functions_in(&mut self, field: &Field<'a>) -> Vec<FunctionName> {
+        let names = field.strings("thumbnail").unwrap_or_default();
+        let functions = names
+            .into_iter()
+            .filter_map(|name| function_name(name, field));
+        let functions: Vec<FunctionName> = functions.collect();
+        self.functions
+            .extend(functions.iter().map(|name| (name.clone(), field.clone())));
+        functions
+    }
+
+    /// A queue that is named by itself.
+    fn queue(&mut self, field: &Field<'a>) -> Option<QueueName> {
+        let name = queue_name(field.string("orders")?, field)?;
+        self.queues.push((name.clone(), field.clone()));
+        Some(name)
+    }
+
+    fn policy(&mut self, section: &Section<'a>) -> AsyncPolicy {
+        let default = AsyncPolicy::default();
+        let standard = |field: &Field<'a>, queue: &QueueName| {
+            if queue.is_fifo() {
+                field.problem(
+                    "a FIFO queue, which takes no records of outcomes",
+                    "name one without `.fifo`",
+                );
+            }
+        };
+        let dead_letters = section.get("dead-letter-queue").and_then(|field| {
+            let queue = self.queue(&field)?;
+            standard(&field, &queue);
+            Some(queue)
+        });
+        let mut destination = |key: &'static str| {
+            let field = section.get(key)?;
+            let table = field.table()?;
+            let queue = table.get("queue");
+            let function = table.get("function");
+            table.unknown();
+            match (queue, function) {
+                (Some(field), None) => {
+                    let queue = self.queue(&field)?;
+                    standard(&field, &queue);
+                    Some(Destination::Queue(queue))
+                }
+                (None, Some(field)) => {
+                    let name = function_name(field.string("audit")?, &field)?;
+                    self.functions.push((name.clone(), field.clone()));
+                    Some(Destination::Function(name))
+                }
+                _ => {
+                    table.problem(
+                        "it names not just one destination",
+                        "write `{ queue = \"NAME\" }` or `{ function = \"NAME\" }`",
+                    );
+                    None
+                }
+            }
+        };
+        let (on_success, on_failure) = (destination("on-success"), destination("on-failure"));
+        let policy = AsyncPolicy {
+            max_attempts: section.number("max-attempts", default.max_attempts, ATTEMPTS_RANGE),
+            max_age: section.duration("max-age", default.max_age, EVENT_AGE_RANGE),
+            retry_delay: section.duration("retry-delay", default.retry_delay, RETRY_DELAY_RANGE),
+            event_limit: section.size("event-limit", default.event_limit, EVENT_RANGE),
+            backlog: section.number("backlog", default.backlog, BACKLOG_RANGE),
+            dead_letters,
+            on_success,
+            on_failure,
+        };
+        section.unknown();
+        policy
+    }
+
+    fn mappings(&mut self, section: &Section<'a>, timeout: Duration) -> Vec<QueueMapping> {
+        let mut mappings: Vec<QueueMapping> = Vec::new();
+        for table in tables(section, "queue") {
+            let Some(field) = table.get("name") else {
+                table.problem("`name` is missing", "name the queue: `name = \"orders\"`");
+                continue;
+            };
+            let Some(queue) = self.queue(&field) else {
+                continue;
+            };
+            if mappings.iter().any(|other| other.queue == queue) {
+                field.problem(
+                    "the function reads this queue already",
+                    "leave one of them out",
+                );
+            }
+            let batch_size = table.number("batch-size", DEFAULT_BATCH, BATCH_RANGE);
+            if queue.is_fifo()
+                && batch_size > MAX_FIFO_BATCH
+                && let Some(field) = table.get("batch-size")
+            {
+                field.problem(
+                    "too large for a FIFO queue",
+                    format!("use 1 to {MAX_FIFO_BATCH}"),
+                );
+            }
+            let batch_window = table.duration("batch-window", Duration::ZERO, WINDOW_RANGE);
+            if queue.is_fifo()
+                && !batch_window.is_zero()
+                && let Some(field) = table.get("batch-window")
+            {
+                field.problem("a FIFO queue has no batching window", "leave it out");
+            }
+            mappings.push(QueueMapping {
+                enabled: enabled(&table),
+                batch_size,
+                batch_window,
+                max_concurrency: table
+                    .get("max-concurrency")
+                    .and_then(|field| field.number(BATCHES_RANGE)),
+                filter: filter(&table),
+                report_failures: table.choice(
+                    "report-batch-item-failures",
+                    false,
+                    &[("on", true), ("off", false)],
+                ),
+                queue: queue.clone(),
+            });
+            self.mappings.push((queue, timeout, field));
+            table.unknown();
+        }
+        mappings
+    }
+
+    /// Checks that all is there that was named, and gives queues that functions read a
+    /// place for their dead letters.
+    pub(super) fn check(
+        self,
+        functions: &[FunctionSpec],
+        queues: &mut [(QueueName, QueueSettings)],
+    ) {
+        let own = [DEAD_LETTERS, DEAD_LETTERS_FIFO];
+        for (name, field) in self.queues {
+            let is_there = queues.iter().any(|(queue, _)| *queue == name);
+            if !is_there && !own.contains(&name.as_str()) {
+                field.problem(
+                    format!("no queue `{name}`"),
+                    format!("declare it as `[queue.{name}]`"),
+                );
+            }
+        }
+        for (name, field) in self.functions {
+            if !functions.iter().any(|function| function.name == name) {
+                field.problem(
+                    format!("no function `{name}`"),
+                    format!("declare it as `[function.{name}]`"),
+                );
+            }
+        }
+        for (name, timeout, field) in self.mappings {
+            let Some((_, settings)) = queues.iter_mut().find(|(queue, _)| *queue == name) else {
+                continue;
+            };
+            if settings.visibility < timeout {
+                field.problem(
+                    format!(
+                        "the queue's `visibility-timeout` of {} s is less than the function's \
+                         `timeout` of {} s: messages would come again while they are handled",
+                        settings.visibility.as_secs_f64(),
+                        timeout.as_secs_f64()
+                    ),
+                    format!("set `visibility-timeout` of `[queue.{name}]` to six times as much"),
+                );
+            }
+            if settings.redrive.is_none() && !own.contains(&name.as_str()) {
+                let target = if name.is_fifo() {
+                    DEAD_LETTERS_FIFO
+                } else {
+                    DEAD_LETTERS
+                };
+                settings.redrive = Some(Redrive {
+                    target: QueueName::new(target).expect("it names a queue"),
+                    max_receives: DEFAULT_RECEIVES,
+                });
+            }
+        }
+    }
+}
+
+fn tables<'a>(section: &Section<'a>, key: &'static str) -> Vec<Section<'a>> {
+    let Some(field) = section.get(key) else {
+        return Vec::new();
+    };
+    let tables = field.tables();
+    if tables.len() > MAX_TRIGGERS {
+        field.problem(
+            format!("{} of them, more than {MAX_TRIGGERS}", tables.len()),
+            "split the function",
+        );
+    }
+    tables
+}
+
+fn enabled(table: &Section<'_>) -> bool {
+    table.choice("enabled", true, &[("on", true), ("off", false)])
+}
+
+fn queue_name(name: &str, field: &Field<'_>) -> Option<QueueName> {
+    let checked = QueueName::new(name).inspect_err(|_| {
+        field.problem(
+            format!("`{}` cannot name a queue", name.escape_debug()),
+            "use 1 to 80 letters, digits, `-` and `_`, and `.fifo` at the end for a FIFO queue",
+        );
+    });
+    checked.ok()
+}
+
+fn function_name(name: &str, field: &Field<'_>) -> Option<FunctionName> {
+    let checked = FunctionName::new(name).inspect_err(|_| {
+        field.problem(
+            format!("`{}` cannot name a function", name.escape_debug()),
+            "use 1 to 64 letters, digits, `-` and `_`",
+        );
+    });
+    checked.ok()
+}
+
+/// The patterns of `filter`, as Lambda's filter criteria.
+fn filter(table: &Section<'_>) -> Filter {
+    let Some(field) = table.get("filter") else {
+        return Filter::default();
+    };
+    let example = r#"{ \"body\": { \"kind\": [\"order\"] } }"#;
+    let patterns = field.strings(example).unwrap_or_default();
+    Filter::for_messages(patterns)
+        .inspect_err(|error| {
+            field.problem(error.to_string(), "see the operator's guide, \"Filters\"");
+        })
+        .unwrap_or_default()
+}
+
+fn schedules(section: &Section<'_>) -> Vec<Schedule> {
+    let mut names = BTreeSet::new();
+    let mut schedules = Vec::new();
+    for table in tables(section, "schedule") {
+        let name = match table.get("name") {
+            Some(field) => field.string("nightly").map(|name| {
+                check_name(name, &field, names.insert(name.to_owned()));
+                name.to_owned()
+            }),
+            None => {
+                table.problem("`name` is missing", "name it: `name = \"nightly\"`");
+                None
+            }
+        };
+        let zone = table.get("zone").and_then(|field| {
+            let zone = Zone::parse(field.string("Europe/Berlin")?);
+            zone.inspect_err(|error| field.problem(error.to_string(), "use an IANA name"))
+                .ok()
+        });
+        let zone = zone.unwrap_or_else(Zone::utc);
+        let when = match table.get("when") {
+            Some(field) => field.string("cron(0 3 * * ? *)").and_then(|text| {
+                Expression::parse(text, &zone)
+                    .inspect_err(|error| {
+                        let part = error.field.map(|part| format!("its {part}: "));
+                        let what = format!("{}{}", part.unwrap_or_default(), error.what);
+                        field.problem(what, error.remedy.clone());
+                    })
+                    .ok()
+            }),
+            None => {
+                let remedy = "write `when = \"cron(0 3 * * ? *)\"` or `\"rate(5 minutes)\"`";
+                table.problem("`when` is missing", remedy);
+                None
+            }
+        };
+        let payload = table.get("payload").and_then(|field| {
+            let text = field.string("{}")?;
+            if text.len() as u64 > EVENT_RANGE.end().0 {
+                field.problem("too large", "use 1 MiB at most");
+            }
+            Some(Bytes::copy_from_slice(text.as_bytes()))
+        });
+        let enabled = enabled(&table);
+        let overlap = table.choice(
+            "overlap",
+            Overlap::default(),
+            &[("allow", Overlap::Allow), ("skip", Overlap::Skip)],
+        );
+        let missed = table
+            .get("missed")
+            .map_or(Missed::default(), |field| missed(&field));
+        let jitter = table.duration("jitter", Duration::ZERO, JITTER_RANGE);
+        table.unknown();
+        if let (Some(name), Some(when)) = (name, when) {
+            schedules.push(Schedule {
+                name,
+                when,
+                zone,
+                payload,
+                enabled,
+                overlap,
+                missed,
+                jitter,
+            });
+        }
+    }
+    schedules
+}
+
+fn check_name(name: &str, field: &Field<'_>, is_new: bool) {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(allowed) {
+        field.problem(
+            "cannot name a schedule",
+            format!("use 1 to {MAX_NAME} letters, digits, `.`, `-` and `_`"),
+        );
+    }
+    if !is_new {
+        field.problem(
+            "the function has a schedule of this name",
+            "name it otherwise",
+        );
+    }
+}
+
+fn missed(field: &Field<'_>) -> Missed {
+    let remedy = format!(
+        "write `\"skip\"`, `\"once\"` or a number, {} to {}",
+        CATCH_UP_RANGE.start(),
+        CATCH_UP_RANGE.end()
+    );
+    match field.value().as_str() {
+        Some("skip") => Missed::Skip,
+        Some("once") => Missed::Once,
+        Some(_) => {
+            field.problem("unknown word", remedy);
+            Missed::default()
+        }
+        None => field
+            .number(CATCH_UP_RANGE)
+            .map_or(Missed::default(), Missed::UpTo),
+    }
+}

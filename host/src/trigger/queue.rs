@@ -1,0 +1,383 @@
+//! Event source mappings: queues that feed functions, in batches.
+//!
+//! A message is done when its function says so, and tried again or buried as its queue's
+//! settings say: the function's own settings for asynchronous events do not matter here.
+
+pub mod lambda;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lambda::Source;
+use uuid::Uuid;
+
+use crate::dispatch::{Function, Permit};
+use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
+use crate::function::{FunctionName, QueueMapping};
+use crate::invocation::{
+    Advice, Answer, Call, Event, Failed, Failure, Handler, Occurrence, OutcomeKind, QueueMessage,
+    Trigger,
+};
+use crate::queue::{
+    Delivery, Message, QueueError, QueueInfo, QueueName, Receipt, ReceiptKey, Settlement,
+};
+use crate::telemetry::{EventStep, Level};
+use crate::trigger::asynchronous::{MAX_DEPTH, Surroundings};
+use crate::trigger::feed::{self, Rule, Worker};
+
+/// Works on the batches of one mapping.
+pub struct QueueWorker {
+    function: FunctionName,
+    mapping: QueueMapping,
+    around: Surroundings,
+    receipts: ReceiptKey,
+    info: ArcSwapOption<(Instant, Arc<QueueInfo>)>,
+}
+
+/// For so long what is known of a queue is taken for what it is.
+const FRESH: Duration = Duration::from_secs(1);
+/// The longest that a message is hidden: SQS's longest visibility timeout.
+const LONGEST: Duration = Duration::from_hours(12);
+
+impl QueueWorker {
+    /// For a mapping of a function. `receipts` seals those that are shown to it.
+    #[must_use]
+    pub fn new(
+        function: FunctionName,
+        mapping: QueueMapping,
+        around: Surroundings,
+        receipts: ReceiptKey,
+    ) -> Self {
+        Self {
+            function,
+            mapping,
+            around,
+            receipts,
+            info: ArcSwapOption::empty(),
+        }
+    }
+}
+
+impl Worker for QueueWorker {
+    fn queue(&self) -> &QueueName {
+        &self.mapping.queue
+    }
+
+    fn function(&self) -> Option<Arc<Function>> {
+        self.around
+            .dispatcher
+            .resolve(self.function.as_str(), None)
+            .ok()
+    }
+
+    async fn rule(&self) -> Result<Rule, QueueError> {
+        let info = self.info().await?;
+        let most = self.mapping.max_concurrency;
+        Ok(Rule {
+            batch: self.mapping.batch_size as usize,
+            window: self.mapping.batch_window,
+            most: most.map_or(usize::MAX, |most| most as usize),
+            visibility: info.settings.visibility,
+        })
+    }
+
+    async fn work(self: Arc<Self>, function: Arc<Function>, permit: Permit, batch: Vec<Delivery>) {
+        let received = Instant::now();
+        // It was there when the batch was received.
+        let Ok(info) = self.info().await else { return };
+        let (batch, unfit) = self.sort_out(batch, &info);
+        if !unfit.is_empty() {
+            self.settle(&function, unfit).await;
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let result = self.invoke(&function, permit, &batch, &info).await;
+        let settlements = self.judge(&batch, result, &info, received.elapsed());
+        self.settle(&function, settlements).await;
+    }
+}
+
+/// What becomes of a message, and how that is counted.
+type Verdict = (Receipt, Settlement, EventStep);
+
+impl QueueWorker {
+    /// The queue as it is now, or was a moment ago.
+    async fn info(&self) -> Result<Arc<QueueInfo>, QueueError> {
+        let known = self.info.load_full();
+        if let Some((at, info)) = known.as_deref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(info));
+        }
+        let info = Arc::new(self.around.queues.info(self.mapping.queue.clone()).await?);
+        let now = (Instant::now(), Arc::clone(&info));
+        self.info.store(Some(Arc::new(now)));
+        Ok(info)
+    }
+
+    /// Takes out what the function does not get.
+    fn sort_out(&self, batch: Vec<Delivery>, info: &QueueInfo) -> (Vec<Delivery>, Vec<Verdict>) {
+        let mut fit = Vec::with_capacity(batch.len());
+        let mut unfit = Vec::new();
+        for mut delivery in batch {
+            let message = &delivery.message;
+            if message.depth > MAX_DEPTH {
+                let reason = format!(
+                    "functions send events to each other in a loop: {MAX_DEPTH} invocations stand \
+                     before it"
+                );
+                unfit.push((
+                    delivery.receipt,
+                    self.reject(info, message, reason),
+                    EventStep::Dead,
+                ));
+            } else if !self.passes(&delivery) {
+                unfit.push((delivery.receipt, Settlement::Done, EventStep::Filtered));
+            } else if let Some(body) = self.around.budget.hold(message.body.clone()) {
+                delivery.message.body = body;
+                fit.push(delivery);
+            } else {
+                let after = feed::back_off(message.releases);
+                unfit.push((
+                    delivery.receipt,
+                    Settlement::Release(after),
+                    EventStep::Released,
+                ));
+            }
+        }
+        (fit, unfit)
+    }
+
+    fn passes(&self, delivery: &Delivery) -> bool {
+        if self.mapping.filter.patterns().is_empty() {
+            return true;
+        }
+        let body = lambda::body(&delivery.message.body);
+        let fields = || self.as_lambda(&|source| lambda::fields(delivery, source));
+        self.mapping.filter.matches_message(&body, fields)
+    }
+
+    async fn invoke(
+        &self,
+        function: &Function,
+        permit: Permit,
+        batch: &[Delivery],
+        info: &QueueInfo,
+    ) -> Result<Vec<Failed>, Failure> {
+        let depth = batch.iter().map(|delivery| delivery.message.depth).max();
+        let attempt = batch.iter().map(|delivery| delivery.message.receives).min();
+        let call = Call {
+            depth: depth.unwrap_or(0),
+            attempt: attempt.unwrap_or(1),
+            ..Call::new(Trigger::Queue)
+        };
+        let event = if function.version.handles(Handler::Queue) {
+            Event::Batch(batch.iter().map(|d| message(d, info)).collect())
+        } else {
+            let payload = self.as_lambda(&|source| lambda::event(batch, source));
+            let held = self.around.budget.hold(payload.into());
+            Event::Payload(held.ok_or_else(Failure::no_memory)?)
+        };
+        let ids: Vec<Uuid> = batch.iter().map(|delivery| delivery.message.id).collect();
+        let report_failures = self.mapping.report_failures;
+        let interpret = move |answer| match answer {
+            Answer::Batch(failed) => Ok(failed),
+            Answer::Payload(_) if !report_failures => Ok(Vec::new()),
+            Answer::Payload(answer) => match lambda::failures(&answer, &ids) {
+                Ok(failed) => Ok(failed
+                    .into_iter()
+                    .map(|place| failed_one(ids[place]))
+                    .collect()),
+                Err(error) => Err(Failure::new(
+                    OutcomeKind::FunctionError,
+                    "Function.InvalidResponse",
+                    error.to_string(),
+                )),
+            },
+            Answer::Http(_) | Answer::Done => {
+                Err(Failure::host("a batch had the answer of another event"))
+            }
+        };
+        let dispatcher = &self.around.dispatcher;
+        let ended = dispatcher.invoke_admitted(function, permit, event, call, interpret);
+        ended.await.result
+    }
+
+    /// Something of a batch in Lambda's form.
+    fn as_lambda<T>(&self, make: &dyn Fn(&Source<'_>) -> T) -> T {
+        let Surroundings {
+            account, region, ..
+        } = &self.around;
+        let queue = &self.mapping.queue;
+        make(&Source {
+            queue,
+            arn: &|queue| format!("arn:aws:sqs:{region}:{account}:{queue}"),
+            region,
+            sender: account,
+            handle: &|receipt| self.receipts.seal(queue, *receipt),
+        })
+    }
+
+    /// What becomes of each message of a batch.
+    fn judge(
+        &self,
+        batch: &[Delivery],
+        result: Result<Vec<Failed>, Failure>,
+        info: &QueueInfo,
+        took: Duration,
+    ) -> Vec<Verdict> {
+        let back = info.settings.visibility.saturating_sub(took);
+        let all = |settlement: &dyn Fn(&Message) -> Settlement, step| {
+            let each = batch.iter();
+            each.map(|d| (d.receipt, settlement(&d.message), step))
+                .collect()
+        };
+        let failed = match result {
+            Ok(failed) => failed,
+            Err(failure)
+                if matches!(
+                    failure.kind,
+                    OutcomeKind::Throttled | OutcomeKind::HostError | OutcomeKind::Cancelled
+                ) =>
+            {
+                let release =
+                    |message: &Message| Settlement::Release(feed::back_off(message.releases));
+                return all(&release, EventStep::Released);
+            }
+            Err(failure) => {
+                let retry = |_: &Message| Settlement::Retry {
+                    after: failure.retry_after.unwrap_or(back),
+                    reason: failure.message.clone(),
+                };
+                return all(&retry, EventStep::Retried);
+            }
+        };
+        let mut advice: HashMap<String, Advice> = failed
+            .into_iter()
+            .map(|failed| (failed.id, failed.advice))
+            .collect();
+        let mut verdicts = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            let message = &delivery.message;
+            let (settlement, step) = match advice.remove(&message.id.to_string()) {
+                None => (Settlement::Done, EventStep::Done),
+                Some(Advice::Retry(after)) => {
+                    let reason = format!(
+                        "the function {} failed it, {} times of {}",
+                        self.function,
+                        message.receives,
+                        info.settings.redrive.as_ref().map_or(0, |r| r.max_receives)
+                    );
+                    let after = after.unwrap_or(back).min(LONGEST);
+                    (Settlement::Retry { after, reason }, EventStep::Retried)
+                }
+                Some(Advice::Reject(reason)) => {
+                    (self.reject(info, message, reason), EventStep::Dead)
+                }
+            };
+            verdicts.push((delivery.receipt, settlement, step));
+        }
+        // A handler that names other messages does not know what it did.
+        if let Some(stranger) = advice.keys().next() {
+            let reason = format!(
+                "the function {} names the message `{}` as failed, which is not in its batch",
+                self.function,
+                stranger.escape_debug()
+            );
+            let retry = |_: &Message| Settlement::Retry {
+                after: back,
+                reason: reason.clone(),
+            };
+            return all(&retry, EventStep::Retried);
+        }
+        verdicts
+    }
+
+    /// To the dead letters; to the host's own if the queue names none.
+    fn reject(&self, info: &QueueInfo, message: &Message, reason: String) -> Settlement {
+        if info.settings.redrive.is_some() {
+            return Settlement::Reject(reason);
+        }
+        let name = match info.name.is_fifo() {
+            true => DEAD_LETTERS_FIFO,
+            false => DEAD_LETTERS,
+        };
+        Settlement::Bury {
+            queue: QueueName::new(name).expect("it is one"),
+            reason,
+            attributes: message.attributes.clone(),
+        }
+    }
+
+    async fn settle(&self, function: &Function, verdicts: Vec<Verdict>) {
+        let metrics = &function.version.common.metrics;
+        let steps: Vec<EventStep> = verdicts.iter().map(|(_, _, step)| *step).collect();
+        let settlements = verdicts
+            .into_iter()
+            .map(|(receipt, settlement, _)| (receipt, settlement));
+        let settled = feed::settle(&*self.around.queues, settlements.collect(), Vec::new()).await;
+        match settled {
+            Ok(_) => steps.into_iter().for_each(|step| metrics.events(step, 1)),
+            // They come back when their time is over.
+            Err(error) => {
+                let message = format!(
+                    "messages of the queue {} cannot be settled: {error}",
+                    self.mapping.queue
+                );
+                self.around.telemetry.log.host(Level::Error, &message);
+            }
+        }
+    }
+}
+
+fn failed_one(id: Uuid) -> Failed {
+    Failed {
+        id: id.to_string(),
+        advice: Advice::Retry(None),
+    }
+}
+
+/// A message as the `queue` handler gets it.
+fn message(delivery: &Delivery, info: &QueueInfo) -> QueueMessage {
+    let message = &delivery.message;
+    let redrive = info.settings.redrive.as_ref();
+    let own = message.attributes.iter().map(|(name, attribute)| {
+        let value = match attribute.kind.starts_with("Binary") {
+            true => STANDARD.encode(&attribute.value),
+            false => String::from_utf8_lossy(&attribute.value).into_owned(),
+        };
+        (name.clone(), value)
+    });
+    let system = [
+        ("sys:sequence-number", Some(message.sequence.to_string())),
+        ("sys:deduplication-id", message.deduplication.clone()),
+        (
+            "sys:dead-letter-source",
+            message.dead.as_ref().map(|dead| dead.source.to_string()),
+        ),
+        (
+            "sys:dead-letter-reason",
+            message.dead.as_ref().map(|dead| dead.reason.clone()),
+        ),
+    ];
+    let system = system
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    QueueMessage {
+        occurrence: Occurrence {
+            id: message.id.to_string(),
+            attempt: message.receives,
+            max_attempts: redrive.map_or(0, |redrive| redrive.max_receives),
+            enqueued_at: message.sent.unsigned_abs(),
+            source: info.name.as_str().into(),
+        },
+        body: message.body.clone(),
+        attributes: own.chain(system).collect(),
+        group: message.group.clone(),
+    }
+}
