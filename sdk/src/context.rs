@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::time;
+
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::imports::context as host;
 #[cfg(not(target_arch = "wasm32"))]
@@ -64,7 +66,7 @@ impl Context {
 
     /// When the host ends this invocation.
     pub fn deadline(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.deadline_ms())
+        time::from_millis(self.deadline_ms())
     }
 
     /// How long until the [`deadline`](Self::deadline), in whole milliseconds;
@@ -129,6 +131,32 @@ impl Context {
         host::secret(name)
     }
 
+    /// Says when to try again should this invocation fail: its event comes back
+    /// no earlier than after this delay, rounded up to milliseconds and capped
+    /// at 12 hours by the host. The last call counts.
+    ///
+    /// It holds for asynchronous invocations, schedules, and each failed message
+    /// of a batch that has no delay of its own. Where somebody waits for the
+    /// answer nothing is tried again, and it changes nothing.
+    ///
+    /// ```
+    /// use dunlin_sdk::{Context, Error};
+    /// use std::time::Duration;
+    ///
+    /// #[dunlin_sdk::invoke]
+    /// fn handle(address: String, context: Context) -> Result<(), Error> {
+    ///     # let is_busy = |_: &str| true;
+    ///     if is_busy(&address) {
+    ///         context.retry_after(Duration::from_secs(60));
+    ///         return Err("the line is busy".into());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn retry_after(&self, delay: Duration) {
+        host::retry_after(time::to_millis(delay));
+    }
+
     /// The deadline in milliseconds since 1970-01-01T00:00:00Z.
     pub(crate) fn deadline_ms(&self) -> u64 {
         host::deadline()
@@ -174,6 +202,8 @@ mod native {
     pub(super) fn secret(_name: &str) -> Option<String> {
         None
     }
+
+    pub(super) fn retry_after(_delay: u64) {}
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub mod invoke;
 pub mod lambda;
 pub mod logging;
 pub mod metrics;
+mod time;
 
 pub use context::Context;
 pub use error::Error;
