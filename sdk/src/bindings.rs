@@ -17,6 +17,19 @@ pub mod imports {
     pub use dunlin::event::{context, metrics};
 }
 
+/// Sending events. By themselves, and not with the other imports: a component
+/// imports what it calls, but names all of a world that it imports any of.
+#[cfg(target_arch = "wasm32")]
+pub mod producer {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "producer-function",
+        // The host may make the caller wait, as any other import does.
+        async: false,
+    });
+    pub use dunlin::event::producer::{Error, Outgoing, invoke, send, send_batch};
+}
+
 pub mod http {
     wit_bindgen::generate!({
         path: "../wit",

@@ -22,6 +22,9 @@
 //! one of each. A handler is a plain `fn` or an `async fn`. The plain one is
 //! the fast path: prefer it unless there is something to await.
 //!
+//! Any handler may send messages to queues and invoke other functions: see
+//! [`producer`].
+//!
 //! # Instances
 //!
 //! By default each event gets a fresh instance: what a handler leaves in a
@@ -52,7 +55,8 @@
 //! The crate also builds natively, so that handlers can be tested as the plain
 //! functions they are, with [`Request::new`] to make requests. The host is
 //! absent there: [`Context`] answers as it does outside an invocation, with
-//! empty strings, zeros and `None`, and metrics go nowhere.
+//! empty strings, zeros and `None`, metrics go nowhere, and what is sent stays
+//! in the [`producer::outbox`].
 //!
 //! ```
 //! # use dunlin_sdk::{Request, Response};
@@ -74,6 +78,7 @@ pub mod invoke;
 pub mod lambda;
 pub mod logging;
 pub mod metrics;
+pub mod producer;
 mod time;
 
 pub use context::Context;

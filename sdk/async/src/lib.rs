@@ -33,3 +33,14 @@ pub mod invoke {
         default_bindings_module: "dunlin_sdk_async::invoke",
     });
 }
+
+/// Sending events.
+#[cfg(target_arch = "wasm32")]
+pub mod producer {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "producer-function",
+        async: true,
+    });
+    pub use dunlin::event::producer::{Error, Outgoing, invoke, send, send_batch};
+}
