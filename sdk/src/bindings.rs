@@ -53,3 +53,29 @@ pub mod invoke {
         default_bindings_module: "dunlin_sdk::__private::invoke",
     });
 }
+
+pub mod schedule {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-schedule { export dunlin:event/schedule@0.1.0; }",
+        world: "dunlin:sdk/sync-schedule",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::schedule",
+        generate_all,
+    });
+}
+
+pub mod queue {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-queue { export dunlin:event/queue@0.1.0; }",
+        world: "dunlin:sdk/sync-queue",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::queue",
+        generate_all,
+    });
+}

@@ -136,8 +136,10 @@ impl Context {
     /// at 12 hours by the host. The last call counts.
     ///
     /// It holds for asynchronous invocations, schedules, and each failed message
-    /// of a batch that has no delay of its own. Where somebody waits for the
-    /// answer nothing is tried again, and it changes nothing.
+    /// of a batch that has no delay of its own; see
+    /// [`Failure::retry_after`](crate::Failure::retry_after) for that. Where
+    /// somebody waits for the answer nothing is tried again, and it changes
+    /// nothing.
     ///
     /// ```
     /// use dunlin_sdk::{Context, Error};

@@ -2,8 +2,8 @@
 ///
 /// Every type that implements [`std::error::Error`] becomes one with `?`, and
 /// so does a string with `.into()`. What a handler that returns it answers is
-/// described at [`IntoResponse`](crate::IntoResponse) and
-/// [`FunctionError`](crate::FunctionError).
+/// described at [`IntoResponse`](crate::IntoResponse),
+/// [`FunctionError`](crate::FunctionError) and [`Failure`](crate::Failure).
 pub type Error = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// The error and what caused it, outermost first: `cannot store: disk full`.
@@ -16,6 +16,19 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Kinds of errors: they only tell apart the implementations of the traits that
+/// turn errors into answers. No value of them exists.
+pub(crate) mod kind {
+    #[derive(Debug)]
+    pub enum Itself {}
+    #[derive(Debug)]
+    pub enum Standard {}
+    #[derive(Debug)]
+    pub enum Any {}
+    #[derive(Debug)]
+    pub enum Text {}
 }
 
 #[cfg(test)]

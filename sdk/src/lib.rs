@@ -18,7 +18,10 @@
 //! | [`http`](macro@http) | an HTTP request | [`Request`] | anything that is [`IntoResponse`] |
 //! | [`invoke`](macro@invoke) | a direct invocation, or any other event as the JSON that Lambda would send | anything that is [`FromEvent`]: a `Deserialize` type, [`Raw`], [`LambdaEvent`] | `Result` of a `Serialize` type or [`Raw`], and an error |
 //!
-//! Either may take a [`Context`] as its second argument, and a crate may have
+//! | [`schedule`](macro@schedule) | one fire of a schedule | [`Tick`] | nothing, or `Result<(), E>`: see [`Failure`] |
+//! | [`queue`](macro@queue) | messages of a queue | [`Message`], one after the other, or [`Batch`] | nothing or `Result<(), E>`, for a batch [`BatchResult`]: see [`Failure`] |
+//!
+//! Each may take a [`Context`] as its second argument, and a crate may have
 //! one of each. A handler is a plain `fn` or an `async fn`. The plain one is
 //! the fast path: prefer it unless there is something to await.
 //!
@@ -56,7 +59,7 @@
 //! functions they are, with [`Request::new`] to make requests. The host is
 //! absent there: [`Context`] answers as it does outside an invocation, with
 //! empty strings, zeros and `None`, metrics go nowhere, and what is sent stays
-//! in the [`producer::outbox`].
+//! in the [`producer::outbox`]. [`Message::new`] and [`Tick::new`] make events.
 //!
 //! ```
 //! # use dunlin_sdk::{Request, Response};
@@ -73,19 +76,25 @@ extern crate self as dunlin_sdk;
 mod bindings;
 mod context;
 mod error;
+mod failure;
 pub mod http;
 pub mod invoke;
 pub mod lambda;
 pub mod logging;
 pub mod metrics;
 pub mod producer;
+pub mod queue;
+pub mod schedule;
 mod time;
 
 pub use context::Context;
 pub use error::Error;
+pub use failure::Failure;
 pub use http::{HttpError, IntoResponse, Json, Request, Response, StatusCode};
 pub use invoke::{FromEvent, FunctionError, Raw};
 pub use lambda::LambdaEvent;
+pub use queue::{Batch, BatchResult, Message};
+pub use schedule::Tick;
 
 /// Makes a function the handler of HTTP requests.
 ///
@@ -144,13 +153,75 @@ pub use dunlin_sdk_macros::http;
 /// ```
 pub use dunlin_sdk_macros::invoke;
 
+/// Makes a function the handler of schedules.
+///
+/// It takes a [`Tick`], then if it likes a [`Context`], and returns `Result<(), E>`,
+/// or nothing if it cannot fail. What an error means for the tick is told at
+/// [`Failure`]. It may be `async`.
+///
+/// ```
+/// use dunlin_sdk::{Error, Tick};
+///
+/// #[dunlin_sdk::schedule]
+/// fn clean_up(tick: Tick) -> Result<(), Error> {
+///     for entry in std::fs::read_dir("/data")? {
+///         let entry = entry?;
+///         let age = tick.scheduled_at.duration_since(entry.metadata()?.modified()?);
+///         if age.is_ok_and(|age| age.as_secs() > 24 * 60 * 60) {
+///             std::fs::remove_file(entry.path())?;
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+pub use dunlin_sdk_macros::schedule;
+
+/// Makes a function the handler of queues.
+///
+/// It takes one of these, then if it likes a [`Context`], and may be `async`:
+///
+/// - a [`Message`]. It is run for each message of a batch in turn, and returns
+///   `Result<(), E>`, or nothing if it cannot fail. A message that fails fails
+///   for itself; in a FIFO queue it holds up those of its group, as
+///   [`Batch::each`] tells.
+/// - a [`Batch`], or a `Vec<Message>`. It returns a [`BatchResult`], nothing if
+///   all are handled for certain, or a `Result` of either. With `Err`, all
+///   messages come again; none is rejected, since a `?` about one message says
+///   nothing of the others.
+///
+/// What an error means for a message is told at [`Failure`]. A panic or a timeout
+/// ends the whole batch, and all of its messages come again: those, too, that
+/// were handled before.
+///
+/// ```
+/// use dunlin_sdk::{Error, Message};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct Order {
+///     thing: String,
+///     count: u32,
+/// }
+///
+/// #[dunlin_sdk::queue]
+/// fn handle(message: Message) -> Result<(), Error> {
+///     // A body that is no order is rejected: it will never be one.
+///     let order: Order = message.json()?;
+///     println!("{} of {}", order.count, order.thing);
+///     Ok(())
+/// }
+/// ```
+pub use dunlin_sdk_macros::queue;
+
 /// What the code that the attributes write refers to. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bindings::{http, invoke};
+    pub use crate::bindings::{http, invoke, queue, schedule};
     pub use crate::http::glue as http_glue;
     pub use crate::invoke::glue as invoke_glue;
     pub use crate::logging::install;
+    pub use crate::queue::glue as queue_glue;
+    pub use crate::schedule::glue as schedule_glue;
     pub use dunlin_sdk_async as asynchronous;
 
     /// Sends on what was printed without an end of line: nobody runs a fresh

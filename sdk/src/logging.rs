@@ -9,9 +9,9 @@
 //! The host reads the level and the fields from it and adds the request id, the
 //! function and the time. Any other line that a function prints is plain text.
 //!
-//! With the feature `log` (default) the attributes [`http`](macro@crate::http)
-//! and [`invoke`](macro@crate::invoke) install a logger for the crate `log`,
-//! with its key-values as fields, unless the function has installed one:
+//! With the feature `log` (default) the attributes of handlers, such as
+//! [`http`](macro@crate::http), install a logger for the crate `log`, with its
+//! key-values as fields, unless the function has installed one:
 //!
 //! ```
 //! # let (id, country) = (7, "de");
@@ -57,6 +57,31 @@ pub(crate) fn error(message: &str, reason: &str) {
     line.emit();
 }
 
+/// Writes a record about an event that was not handled, which may come again.
+pub(crate) fn not_handled(what: &str, id: &str, attempt: u32, reason: &str) {
+    let mut line = Line::new(
+        "error",
+        "dunlin_sdk",
+        format_args!("the {what} was not handled"),
+    );
+    line.field("id", format_args!("{id}"));
+    line.literal("attempt", format_args!("{attempt}"));
+    line.field("error", format_args!("{reason}"));
+    line.emit();
+}
+
+/// Writes a record about a batch of messages of which none was handled.
+pub(crate) fn batch_not_handled(ids: &[String], reason: &str) {
+    let mut line = Line::new(
+        "error",
+        "dunlin_sdk",
+        format_args!("the batch was not handled"),
+    );
+    line.field("ids", format_args!("{}", ids.join(" ")));
+    line.field("error", format_args!("{reason}"));
+    line.emit();
+}
+
 /// A record on its way to standard error.
 struct Line(String);
 
@@ -81,7 +106,6 @@ impl Line {
     }
 
     /// Adds a field whose text is JSON: a number or a bool.
-    #[cfg(any(feature = "log", feature = "tracing"))]
     fn literal(&mut self, name: &str, value: fmt::Arguments<'_>) {
         self.name(name);
         let _ = self.0.write_fmt(value);

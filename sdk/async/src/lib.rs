@@ -34,6 +34,34 @@ pub mod invoke {
     });
 }
 
+/// Schedules.
+pub mod schedule {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package dunlin:sdk-async;
+            world async-schedule { export dunlin:event/schedule@0.1.0; }",
+        world: "dunlin:sdk-async/async-schedule",
+        async: true,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk_async::schedule",
+        generate_all,
+    });
+}
+
+/// Batches of messages.
+pub mod queue {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "package dunlin:sdk-async;
+            world async-queue { export dunlin:event/queue@0.1.0; }",
+        world: "dunlin:sdk-async/async-queue",
+        async: true,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk_async::queue",
+        generate_all,
+    });
+}
+
 /// Sending events.
 #[cfg(target_arch = "wasm32")]
 pub mod producer {

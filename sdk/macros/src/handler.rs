@@ -8,6 +8,8 @@ use syn::{Error, FnArg, ItemFn, ReturnType, Signature};
 pub(crate) enum Event {
     Http,
     Invoke,
+    Schedule,
+    Queue,
 }
 
 impl Event {
@@ -23,6 +25,25 @@ impl Event {
                  where `E: FromEvent` and `R: Serialize`, \
                  or the same with a second argument `context: Context`; it may be `async`"
             }
+            Self::Schedule => {
+                "#[dunlin_sdk::schedule] expects `fn handle(tick: Tick) -> Result<(), Err>`, \
+                 or the same with a second argument `context: Context`; \
+                 it may return nothing, and may be `async`"
+            }
+            Self::Queue => {
+                "#[dunlin_sdk::queue] expects `fn handle(message: Message) -> Result<(), Err>` \
+                 or `fn handle(batch: Batch) -> BatchResult`, \
+                 or the same with a second argument `context: Context`; \
+                 it may return nothing, and may be `async`"
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer.
+    fn is_answered(self) -> bool {
+        match self {
+            Self::Http | Self::Invoke => true,
+            Self::Schedule | Self::Queue => false,
         }
     }
 }
@@ -68,8 +89,10 @@ fn check(event: Event, arguments: &TokenStream, sig: &Signature) -> Result<(), E
         _ => return fail(sig.inputs[2].span(), "this argument is one too many"),
     }
     match &sig.output {
-        ReturnType::Default => fail(sig.ident.span(), "the return type is missing"),
-        ReturnType::Type(..) => Ok(()),
+        ReturnType::Default if event.is_answered() => {
+            fail(sig.ident.span(), "the return type is missing")
+        }
+        ReturnType::Default | ReturnType::Type(..) => Ok(()),
     }
 }
 
@@ -94,6 +117,12 @@ fn export(event: Event, sig: &Signature) -> TokenStream {
         ReturnType::Default => sig.ident.span(),
     };
     let call = quote_spanned!(taken_span=> #handler(event, #context) #dot_await);
+    // For handlers that the glue runs, as often as there are events.
+    let closure = quote!(#asyncness |event| #call);
+    let run = match asyncness {
+        Some(_) => quote!(run_async),
+        None => quote!(run),
+    };
 
     let (world, guest, function) = match event {
         Event::Http => {
@@ -138,6 +167,46 @@ fn export(event: Event, sig: &Signature) -> TokenStream {
                 }
             };
             (quote!(invoke), quote!(invoke_glue), function)
+        }
+        Event::Schedule => {
+            let tick = format_ident!("{kind}Tick");
+            let failure = format_ident!("{kind}Failure");
+            let run = quote_spanned! {returned_span=>
+                ::dunlin_sdk::__private::schedule_glue::#run(tick, #closure) #dot_await
+            };
+            let function = quote! {
+                #asyncness fn handle(
+                    tick: ::dunlin_sdk::__private::schedule_glue::#tick,
+                ) -> ::std::result::Result<
+                    (),
+                    ::dunlin_sdk::__private::schedule_glue::#failure,
+                > {
+                    ::dunlin_sdk::__private::install();
+                    let outcome = #run;
+                    ::dunlin_sdk::__private::flush();
+                    outcome
+                }
+            };
+            (quote!(schedule), quote!(schedule_glue), function)
+        }
+        Event::Queue => {
+            let message = format_ident!("{kind}Message");
+            let failed = format_ident!("{kind}Failed");
+            let run = quote_spanned! {returned_span=>
+                ::dunlin_sdk::__private::queue_glue::#run::<#taken, _, _, _, _>(batch, #closure)
+                    #dot_await
+            };
+            let function = quote! {
+                #asyncness fn handle(
+                    batch: ::std::vec::Vec<::dunlin_sdk::__private::queue_glue::#message>,
+                ) -> ::std::vec::Vec<::dunlin_sdk::__private::queue_glue::#failed> {
+                    ::dunlin_sdk::__private::install();
+                    let failed = #run;
+                    ::dunlin_sdk::__private::flush();
+                    failed
+                }
+            };
+            (quote!(queue), quote!(queue_glue), function)
         }
     };
     let guest = match asyncness {
@@ -194,9 +263,16 @@ mod tests {
             "fn handle(request: Request) -> Response { todo!() }",
             "async fn h(r: dunlin_sdk::Request, c: Context) -> Result<Json<u8>, Error> { todo!() }",
         ] {
-            for event in [Event::Http, Event::Invoke] {
+            for event in [Event::Http, Event::Invoke, Event::Schedule, Event::Queue] {
                 assert_eq!(complaint(event, "", function), None);
             }
+        }
+    }
+
+    #[test]
+    fn a_handler_that_nobody_waits_for_may_return_nothing() {
+        for event in [Event::Schedule, Event::Queue] {
+            assert_eq!(complaint(event, "", "fn handle(event: Event) {}"), None);
         }
     }
 
@@ -229,6 +305,11 @@ mod tests {
             "fn handle(event: Event) {}",
             "the return type is missing",
         );
+        for event in [Event::Schedule, Event::Queue] {
+            refused(event, "fn handle() {}", "the event is missing");
+            refused(event, "fn handle<T>(event: T) {}", "generic");
+            refused(event, "fn handle(a: A, b: B, c: C) {}", "one too many");
+        }
     }
 
     #[test]

@@ -22,3 +22,15 @@ pub fn http(arguments: TokenStream, function: TokenStream) -> TokenStream {
 pub fn invoke(arguments: TokenStream, function: TokenStream) -> TokenStream {
     handler::expand(Event::Invoke, arguments.into(), function.into()).into()
 }
+
+/// Makes a function the handler of schedules.
+#[proc_macro_attribute]
+pub fn schedule(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    handler::expand(Event::Schedule, arguments.into(), function.into()).into()
+}
+
+/// Makes a function the handler of queues.
+#[proc_macro_attribute]
+pub fn queue(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    handler::expand(Event::Queue, arguments.into(), function.into()).into()
+}

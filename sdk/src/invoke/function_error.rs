@@ -1,6 +1,7 @@
 use std::any::type_name;
 use std::fmt;
 
+use crate::error::kind::{Any, Itself, Standard, Text};
 use crate::error::{self, Error};
 
 /// Why a function failed, as the caller and the log see it.
@@ -93,20 +94,6 @@ pub trait IntoFunctionError<Kind> {
     /// The error as the caller sees it.
     fn into_function_error(self) -> FunctionError;
 }
-
-/// Kinds of errors.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Itself {}
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Standard {}
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Any {}
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Text {}
 
 impl IntoFunctionError<Itself> for FunctionError {
     fn into_function_error(self) -> FunctionError {
