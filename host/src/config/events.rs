@@ -34,31 +34,18 @@ pub(super) struct References<'a> {
     mappings: Vec<(QueueName, Duration, Field<'a>)>,
 }
 
-/// What a function's table says.
-pub(super) struct Read {
-    pub(super) events: AsyncPolicy,
-    pub(super) queues: Vec<QueueMapping>,
-    pub(super) schedules: Vec<Schedule>,
-    pub(super) sends_to: Vec<QueueName>,
-    pub(super) invokes: Vec<FunctionName>,
-}
-
 impl<'a> References<'a> {
-    /// Reads it. `timeout` is the function's.
-    pub(super) fn read(&mut self, section: &Section<'a>, timeout: Duration) -> Read {
+    /// Reads it into a function whose limits are known.
+    pub(super) fn read(&mut self, section: &Section<'a>, spec: &mut FunctionSpec) {
         let sends_to = section.get("sends-to");
         let sends_to = sends_to.iter().flat_map(|field| self.queues_in(field));
-        let sends_to = sends_to.collect();
+        spec.sends_to = sends_to.collect();
         let invokes = section.get("invokes");
         let invokes = invokes.iter().flat_map(|field| self.functions_in(field));
-        let invokes = invokes.collect();
-        Read {
-            events: self.policy(&section.table("async")),
-            queues: self.mappings(section, timeout),
-            schedules: schedules(section),
-            sends_to,
-            invokes,
-        }
+        spec.invokes = invokes.collect();
+        spec.events = self.policy(&section.table("async"));
+        spec.queues = self.mappings(section, spec.limits.timeout);
+        spec.schedules = schedules(section);
     }
 
     fn queues_in(&mut self, field: &Field<'a>) -> Vec<QueueName> {

@@ -88,11 +88,9 @@ struct Promises<'a>(Vec<(FunctionName, u32, Field<'a>)>);
 
 impl<'a> Reader<'a, '_> {
     fn function(&mut self, name: FunctionName, section: &Section<'a>) -> FunctionSpec {
-        let limits = self.limits(section);
-        let events = self.references.read(section, limits.timeout);
-        let spec = FunctionSpec {
+        let mut spec = FunctionSpec {
             component: self.component(&name, section),
-            limits,
+            limits: self.limits(section),
             isolation: section.choice(
                 "isolation",
                 Isolation::default(),
@@ -106,13 +104,9 @@ impl<'a> Reader<'a, '_> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             routes: self.routes.read(&name, section),
-            events: events.events,
-            queues: events.queues,
-            schedules: events.schedules,
-            sends_to: events.sends_to,
-            invokes: events.invokes,
-            name,
+            ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };
+        self.references.read(section, &mut spec);
         values::check_names(section, &spec);
         section.unknown();
         spec

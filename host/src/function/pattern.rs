@@ -14,7 +14,8 @@
 //!   though its documentation says otherwise.)
 //!
 //! What it takes to match grows with the pattern's tests times the event's size, no faster:
-//! `$or` is not multiplied out, and `wildcard` does not try again.
+//! `$or` is not multiplied out, and `wildcard` does not try again. An event made for it
+//! costs 2 ms for each of its MiB and each test; an ordinary one, microseconds.
 //!
 //! Other than at AWS: numbers beyond ±5·10⁹ are compared too; a `cidr` means its whole
 //! network, whatever the address in it; a dot in a field's name is a character of the name;

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda::Source;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::dispatch::{Function, Permit};
@@ -38,6 +39,8 @@ pub struct QueueWorker {
     info: ArcSwapOption<(Instant, Arc<QueueInfo>)>,
 }
 
+/// Who filters now.
+static FILTERING: Semaphore = Semaphore::const_new(1);
 /// For so long what is known of a queue is taken for what it is.
 const FRESH: Duration = Duration::from_secs(1);
 /// The longest that a message is hidden: SQS's longest visibility timeout.
@@ -89,7 +92,7 @@ impl Worker for QueueWorker {
         let received = Instant::now();
         // It was there when the batch was received.
         let Ok(info) = self.info().await else { return };
-        let (batch, unfit) = self.sort_out(batch, &info);
+        let (batch, unfit) = self.choose(batch, &info).await;
         if !unfit.is_empty() {
             self.settle(&function, unfit).await;
         }
@@ -118,6 +121,22 @@ impl QueueWorker {
         let now = (Instant::now(), Arc::clone(&info));
         self.info.store(Some(Arc::new(now)));
         Ok(info)
+    }
+
+    /// Takes out what the function does not get. A filter reads bodies that anybody may have
+    /// sent: one batch at a time, and not on a core where functions wait.
+    async fn choose(
+        self: &Arc<Self>,
+        batch: Vec<Delivery>,
+        info: &Arc<QueueInfo>,
+    ) -> (Vec<Delivery>, Vec<Verdict>) {
+        if self.mapping.filter.patterns().is_empty() {
+            return self.sort_out(batch, info);
+        }
+        let _one = FILTERING.acquire().await;
+        let (worker, info) = (Arc::clone(self), Arc::clone(info));
+        let sorted = tokio::task::spawn_blocking(move || worker.sort_out(batch, &info));
+        sorted.await.expect("a filter takes any message")
     }
 
     /// Takes out what the function does not get.
@@ -154,9 +173,6 @@ impl QueueWorker {
     }
 
     fn passes(&self, delivery: &Delivery) -> bool {
-        if self.mapping.filter.patterns().is_empty() {
-            return true;
-        }
         let body = lambda::body(&delivery.message.body);
         let fields = || self.as_lambda(&|source| lambda::fields(delivery, source));
         self.mapping.filter.matches_message(&body, fields)

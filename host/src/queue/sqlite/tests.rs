@@ -307,7 +307,10 @@ async fn delays_retention_and_limits() {
         let sent = host.queues().send(name("q"), vec![message]).await;
         sent.unwrap().remove(0)
     };
-    assert!(matches!(send(1025).await, Err(QueueError::Refused(why)) if why.contains("1025")));
+    assert!(matches!(
+        send(1025).await,
+        Err(QueueError::TooLarge { size: 1025, .. })
+    ));
     send(1024).await.unwrap();
     assert!(matches!(send(1).await, Err(QueueError::Full(_, what)) if what == "3 messages"));
     host.pass(Duration::from_mins(2));
