@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
@@ -21,6 +22,12 @@ thread_local! {
     /// All cores, on one of them.
     static PEERS: OnceCell<Arc<[Handle]>> = const { OnceCell::new() };
 }
+
+/// Threads for files beside each core: enough to keep a disk busy, few enough that their
+/// work in the kernel leaves the cores to guests and connections.
+const FILE_THREADS: usize = 4;
+/// How long a host that ends waits for them: a file system that hangs must not hold it.
+const FILES_END: Duration = Duration::from_secs(1);
 
 /// The number of the core this thread is; 0 if it is none.
 pub(crate) fn current() -> usize {
@@ -86,7 +93,12 @@ impl Cores {
     pub fn start(count: usize) -> std::io::Result<Self> {
         let runtime = |_| {
             let mut builder = tokio::runtime::Builder::new_current_thread();
-            builder.enable_all().build()
+            builder
+                .enable_all()
+                .max_blocking_threads(FILE_THREADS)
+                .thread_name("dunlin-files")
+                .on_thread_start(slice::go_behind)
+                .build()
         };
         let runtimes: Vec<Runtime> = (0..count).map(runtime).collect::<Result<_, _>>()?;
         let peers: Arc<[Handle]> = runtimes.iter().map(|it| it.handle().clone()).collect();
@@ -107,6 +119,7 @@ impl Cores {
                         tokio::spawn(turns::give_out(index));
                         let _ = stopped.await;
                     });
+                    runtime.shutdown_timeout(FILES_END);
                 })?;
             cores.push(Core {
                 handle,
@@ -162,5 +175,46 @@ impl Cores {
 impl Drop for Cores {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Sends from a core and from its thread for files, which then hangs.
+    fn hang<T: Send + 'static>(cores: &Cores, what: fn() -> T) -> Receiver<T> {
+        let (send, received) = channel();
+        cores.spawn(|_load| async move {
+            send.send(what()).unwrap();
+            let hangs = tokio::task::spawn_blocking(move || {
+                send.send(what()).unwrap();
+                std::thread::park_timeout(Duration::from_mins(1));
+            });
+            hangs.await.unwrap();
+        });
+        received
+    }
+
+    fn nice() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // The name, in parentheses, may hold anything.
+        let fields = stat.rsplit(')').next().unwrap();
+        fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn threads_for_files_go_behind_and_hold_no_host_that_ends() {
+        let cores = Cores::start(1).unwrap();
+        let received = hang(&cores, nice);
+        let (core, files) = (received.recv().unwrap(), received.recv().unwrap());
+        assert_eq!(core, nice());
+        assert!(files > core, "{files} behind {core}");
+        let begun = Instant::now();
+        cores.stop();
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

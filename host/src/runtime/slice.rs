@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How many steps of `nice` the clock goes before the rest of the host.
 const AHEAD: libc::c_int = 10;
+/// And threads for files behind it: against a core, such a thread has a tenth of the weight.
+const BEHIND: libc::c_int = 10;
 /// For the clock: the shortest that the kernel takes.
 pub(super) const CLOCK_SLICE: Duration = Duration::from_micros(100);
 /// For a core: half a tick.
@@ -36,6 +38,17 @@ pub(super) fn go_first() {
         let nice = libc::getpriority(libc::PRIO_PROCESS, 0);
         libc::setpriority(libc::PRIO_PROCESS, 0, nice - AHEAD);
     }
+}
+
+/// Lets the calling thread go after the others. Anybody may.
+#[allow(unsafe_code, reason = "no crate wraps it for a thread")]
+pub(super) fn go_behind() {
+    // SAFETY: neither has memory to touch; 0 means the calling thread.
+    unsafe {
+        let nice = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice + BEHIND);
+    }
+    ask_for(CORE_SLICE);
 }
 
 /// Asks for slices of this length for the calling thread. Kernels before 6.12
