@@ -3,6 +3,7 @@
 //! Everything else is refused at deploy, with the import's name.
 
 pub(crate) mod context;
+pub(crate) mod files;
 pub(crate) mod metrics;
 pub(crate) mod producer;
 pub(crate) mod stdio;
@@ -59,6 +60,7 @@ pub(crate) const PROVIDED: [&str; 24] = [
 /// Provides all of it.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     wasi::add_to_linker(linker)?;
+    files::add_to_linker(linker)?;
     bindings::dunlin::event::types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::dunlin::event::context::add_to_linker::<State, HasSelf<State>>(linker, |state| {
         state

@@ -15,6 +15,7 @@ mod document;
 mod events;
 mod function;
 mod host;
+mod mounts;
 mod problem;
 mod queue;
 mod routes;
@@ -33,7 +34,7 @@ pub use host::{InvalidAddress, parse_address};
 pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
-use crate::function::{ByteSize, FunctionName, FunctionSpec};
+use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
 use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::MemoryReset;
 use crate::telemetry::LogInvocations;
@@ -110,6 +111,8 @@ pub struct HostConfig {
     pub log: LogConfig,
     /// What ARNs say.
     pub identity: Identity,
+    /// Directories that functions may mount, by name.
+    pub mounts: BTreeMap<String, Mountable>,
     /// How long events in flight may take to end after a signal. 0–15 min.
     pub drain_timeout: Duration,
 }
@@ -192,6 +195,15 @@ pub struct LogConfig {
     pub invocations: LogInvocations,
 }
 
+/// A directory that functions may mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mountable {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The most that a function may do there.
+    pub access: Access,
+}
+
 /// What ARNs say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -211,6 +223,7 @@ impl Default for HostConfig {
             runtime: RuntimeConfig::default(),
             log: LogConfig::default(),
             identity: Identity::default(),
+            mounts: BTreeMap::new(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -324,7 +337,7 @@ pub struct Sources<'a> {
     pub overrides: &'a Overrides,
     /// The environment of the process.
     pub variables: &'a Variables,
-    /// Whether values of environment variables and secrets are read.
+    /// Whether what only the machine that serves has is looked at.
     pub values: Values,
 }
 
@@ -367,7 +380,7 @@ pub fn manifest_path(path: &Path) -> PathBuf {
 }
 
 fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> Config {
-    let host = host::read(&root.table("host"), sources.overrides);
+    let host = host::read(&root.table("host"), folder, sources);
     let read = function::read_all(root, &host, folder, sources);
     let mut queues = queue::read_all(root);
     read.references.check(&read.functions, &mut queues);

@@ -1,6 +1,7 @@
 //! What a function is: names, limits and policy. Plain data, no I/O.
 
 pub mod events;
+mod mount;
 mod name;
 pub mod pattern;
 pub mod schedule;
@@ -8,6 +9,7 @@ mod spec;
 mod units;
 
 pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedule};
+pub use mount::{Access, Mount};
 pub use name::{FunctionName, InvalidName};
 pub use spec::{
     ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_PROVISIONED,

@@ -39,6 +39,7 @@ pub(crate) use turns::charged;
 pub use version::{Lease, Version};
 
 use crate::capability;
+use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
 use crate::telemetry::Telemetry;
@@ -106,6 +107,8 @@ pub struct Runtime {
     outbox: Arc<dyn Outbox>,
     arn_prefix: String,
     memory_reset: MemoryReset,
+    /// The state directory: no guest's.
+    state: PathBuf,
     ticker: engine::Ticker,
 }
 
@@ -161,6 +164,7 @@ impl Runtime {
             outbox,
             arn_prefix,
             memory_reset,
+            state,
         })
     }
 
@@ -190,7 +194,17 @@ impl Runtime {
         share: Arc<Share>,
     ) -> Result<Arc<Version>, Vec<ComponentError>> {
         let (digest, code) = self.compiled(component).await?;
-        self.link(spec, digest, code, version, share)
+        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
+        let mounts = tokio::task::spawn_blocking(move || Mounts::open(&mounts, &state))
+            .await
+            .expect("opening directories does not panic")
+            .map_err(|error| {
+                vec![ComponentError::Mount {
+                    what: error.to_string(),
+                    remedy: error.remedy(),
+                }]
+            })?;
+        self.link(spec, digest, code, version, share, mounts)
             .await
             .map_err(|error| vec![error])
     }
@@ -220,6 +234,7 @@ impl Runtime {
         code: Component,
         version: &str,
         share: Arc<Share>,
+        mounts: Mounts,
     ) -> Result<Arc<Version>, ComponentError> {
         let pre = self
             .linker
@@ -234,6 +249,7 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
+            mounts,
             spec,
         });
         let version = Arc::new(Version::new(

@@ -9,6 +9,7 @@ mod harness;
 mod hostile;
 mod http;
 mod limits;
+mod mounts;
 mod scene;
 mod structure;
 mod twins;

@@ -232,6 +232,8 @@ impl Source<'_> {
         changes: &std::collections::BTreeSet<Change>,
     ) -> anyhow::Result<()> {
         let mut config = Config::load(self.manifest, self.sources)?;
+        // What may be mounted counts with the functions that mount it.
+        self.host.mounts.clone_from(&config.host.mounts);
         if config.host != self.host {
             say("`[host]` has changed: that takes effect with the next start\n");
             self.host = config.host.clone();

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use super::document::{Field, Section};
 use super::{
     AdminConfig, AdmissionConfig, HostConfig, HttpConfig, Identity, LogConfig, MetricsConfig,
-    Overrides, RuntimeConfig,
+    Overrides, RuntimeConfig, Sources, mounts,
 };
 use crate::function::{ByteSize, MEMORY_RANGE};
 use crate::runtime::MemoryReset;
@@ -38,7 +39,8 @@ const ADMIN_LOOPBACK_REMEDY: &str =
     "use 127.0.0.1 or [::1], and reach it from elsewhere through an SSH tunnel";
 
 /// Reads `[host]` and merges the command line into it.
-pub(super) fn read(section: &Section<'_>, overrides: &Overrides) -> HostConfig {
+pub(super) fn read(section: &Section<'_>, folder: &Path, sources: Sources<'_>) -> HostConfig {
+    let overrides = sources.overrides;
     let default = HostConfig::default();
     let drain_timeout = section.duration("drain-timeout", default.drain_timeout, DRAIN_RANGE);
     let addresses = Addresses::read(section, overrides, &default);
@@ -64,6 +66,7 @@ pub(super) fn read(section: &Section<'_>, overrides: &Overrides) -> HostConfig {
             ),
         },
         identity: identity(section, default.identity),
+        mounts: mounts::mountable(section, folder, sources.values),
         drain_timeout: overrides.drain_timeout.unwrap_or(drain_timeout),
     };
     if let Some(drain) = overrides.drain_timeout

@@ -8,12 +8,14 @@ use super::Sources;
 use super::document::{Field, Section};
 use crate::function::{FunctionSpec, MAX_ENVIRONMENT, MAX_SECRET, Secret};
 
-/// Whether the values of environment variables and secrets are read.
+/// Whether the values of environment variables and secrets are read, and directories to
+/// mount looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
     /// They are, and one that is missing is a problem.
     Read,
-    /// They stay empty: to build functions on a machine that has no secrets.
+    /// They stay empty: to build functions on a machine that has no secrets
+    /// and no such directories.
     Skip,
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName};
+use super::{ByteSize, FunctionName, Mount};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -209,6 +209,8 @@ pub struct FunctionSpec {
     pub environment: Vec<(String, String)>,
     /// Secrets, sorted by name.
     pub secrets: Vec<Secret>,
+    /// Directories of the host.
+    pub mounts: Vec<Mount>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -237,6 +239,7 @@ impl FunctionSpec {
             weight: DEFAULT_WEIGHT,
             environment: Vec::new(),
             secrets: Vec::new(),
+            mounts: Vec::new(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

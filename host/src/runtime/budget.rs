@@ -205,6 +205,11 @@ impl MemoryLimiter {
         }
     }
 
+    /// What is charged.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.charge.budget
+    }
+
     /// The most that was held since [`Self::begin`], in bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.peak

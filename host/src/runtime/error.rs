@@ -72,6 +72,14 @@ pub enum ComponentError {
     /// A handler has another type than the contract's.
     #[error("its `{0}` is not that of the contract: {1}")]
     WrongType(&'static str, String),
+    /// A directory is not mounted.
+    #[error("{what}")]
+    Mount {
+        /// What stands in the way.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// It does not instantiate.
     #[error("{0}")]
     Instantiate(String),
@@ -99,6 +107,7 @@ impl ComponentError {
                 let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));
                 format!("export one of {}", names.join(", "))
             }
+            Self::Mount { remedy, .. } => (*remedy).into(),
             Self::Instantiate(_) => "see what its start functions do".into(),
         }
     }

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::budget::{Budget, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
+use crate::capability::files::{Held, Mounts};
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
@@ -36,6 +37,8 @@ pub struct Common {
     pub telemetry: Telemetry,
     /// What is counted for it.
     pub metrics: Arc<FunctionMetrics>,
+    /// The directories that it mounts, open.
+    pub(crate) mounts: Mounts,
 }
 
 /// The invocation an instance works on.
@@ -64,7 +67,9 @@ pub struct State {
     /// Where it waits for its turns.
     pub(crate) seat: Arc<Seat>,
     pub(crate) current: Option<Current>,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
+    /// After the table: what is open is to be closed here.
+    pub(crate) held: Held,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
@@ -90,6 +95,7 @@ impl State {
             seat: Arc::clone(seat),
             current: None,
             table,
+            held: Held::default(),
             wasi: None,
             output: None,
             log_stream: None,

@@ -1,0 +1,324 @@
+//! The interface: what is done here, and what is left to wasmtime-wasi.
+
+use std::sync::Arc;
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    self, ErrorCode, Host, HostDescriptor, HostDirectoryEntryStream,
+};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+
+use super::View;
+use super::held::{Counted, Open};
+use super::listing::Listing;
+
+/// A listing's number in the table, as a type of ours: theirs holds all entries at once.
+fn listing(stream: &Resource<types::DirectoryEntryStream>) -> Resource<Listing> {
+    Resource::new_own(stream.rep())
+}
+
+impl View<'_> {
+    /// Room for a stream of this file.
+    fn stream(&self, fd: &Resource<types::Descriptor>) -> FsResult<Open> {
+        match self.table.get(fd)? {
+            Descriptor::File(file) => Ok(Open::new(&file.file, self.room_with_buffer()?)),
+            Descriptor::Dir(_) => Err(ErrorCode::IsDirectory.into()),
+        }
+    }
+
+    fn counted_output(
+        &mut self,
+        stream: Resource<DynOutputStream>,
+        open: Open,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = Box::new(Counted {
+            stream: self.table.delete(stream)?,
+            _open: open,
+        });
+        Ok(self.table.push(stream)?)
+    }
+}
+
+impl Host for View<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        self.wasi().convert_error_code(error)
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        self.wasi().filesystem_error_code(error)
+    }
+}
+
+impl HostDirectoryEntryStream for View<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<types::DirectoryEntryStream>,
+    ) -> FsResult<Option<types::DirectoryEntry>> {
+        Ok(self.table.get_mut(&listing(&stream))?.next().await?)
+    }
+
+    fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.table.delete(listing(&stream))?;
+        Ok(())
+    }
+}
+
+impl HostDescriptor for View<'_> {
+    async fn open_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path_flags: types::PathFlags,
+        path: String,
+        open_flags: types::OpenFlags,
+        flags: types::DescriptorFlags,
+    ) -> FsResult<Resource<types::Descriptor>> {
+        self.open(&fd, path_flags, path, open_flags, flags).await
+    }
+
+    fn drop(&mut self, fd: Resource<types::Descriptor>) -> wasmtime::Result<()> {
+        let number = fd.rep();
+        self.table.delete(fd)?;
+        self.held.remove(number);
+        Ok(())
+    }
+
+    async fn set_times_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path_flags: types::PathFlags,
+        path: String,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        if !path_flags.contains(types::PathFlags::SYMLINK_FOLLOW) {
+            let mut wasi = self.wasi();
+            return wasi
+                .set_times_at(fd, path_flags, path, accessed, modified)
+                .await;
+        }
+        // Theirs opens whatever the path leads to.
+        let (nothing, read) = (types::OpenFlags::empty(), types::DescriptorFlags::READ);
+        let file = self.open(&fd, path_flags, path, nothing, read).await?;
+        let same = Resource::new_borrow(file.rep());
+        let set = self.wasi().set_times(same, accessed, modified).await;
+        HostDescriptor::drop(self, file).map_err(FsError::trap)?;
+        set
+    }
+
+    async fn read_directory(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+    ) -> FsResult<Resource<types::DirectoryEntryStream>> {
+        let Descriptor::Dir(directory) = self.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let directory = Arc::clone(&directory.dir);
+        let listing = Listing::begin(directory, self.room_with_buffer()?).await?;
+        Ok(Resource::new_own(self.table.push(listing)?.rep()))
+    }
+
+    fn read_via_stream(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        offset: types::Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let open = self.stream(&fd)?;
+        let stream = self.wasi().read_via_stream(fd, offset)?;
+        let stream: DynInputStream = Box::new(Counted {
+            stream: self.table.delete(stream)?,
+            _open: open,
+        });
+        Ok(self.table.push(stream)?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        offset: types::Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let open = self.stream(&fd)?;
+        let stream = self.wasi().write_via_stream(fd, offset)?;
+        self.counted_output(stream, open)
+    }
+
+    fn append_via_stream(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let open = self.stream(&fd)?;
+        let stream = self.wasi().append_via_stream(fd)?;
+        self.counted_output(stream, open)
+    }
+
+    // From here on theirs: nothing of it opens a file, or keeps anything.
+
+    async fn is_same_object(
+        &mut self,
+        one: Resource<types::Descriptor>,
+        other: Resource<types::Descriptor>,
+    ) -> wasmtime::Result<bool> {
+        self.wasi().is_same_object(one, other).await
+    }
+
+    async fn advise(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        offset: types::Filesize,
+        len: types::Filesize,
+        advice: types::Advice,
+    ) -> FsResult<()> {
+        self.wasi().advise(fd, offset, len, advice).await
+    }
+
+    async fn sync_data(&mut self, fd: Resource<types::Descriptor>) -> FsResult<()> {
+        self.wasi().sync_data(fd).await
+    }
+
+    async fn get_flags(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+    ) -> FsResult<types::DescriptorFlags> {
+        self.wasi().get_flags(fd).await
+    }
+
+    async fn get_type(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+    ) -> FsResult<types::DescriptorType> {
+        self.wasi().get_type(fd).await
+    }
+
+    async fn set_size(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        size: types::Filesize,
+    ) -> FsResult<()> {
+        self.wasi().set_size(fd, size).await
+    }
+
+    async fn set_times(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        accessed: types::NewTimestamp,
+        modified: types::NewTimestamp,
+    ) -> FsResult<()> {
+        self.wasi().set_times(fd, accessed, modified).await
+    }
+
+    async fn read(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        len: types::Filesize,
+        offset: types::Filesize,
+    ) -> FsResult<(Vec<u8>, bool)> {
+        self.wasi().read(fd, len, offset).await
+    }
+
+    async fn write(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        bytes: Vec<u8>,
+        offset: types::Filesize,
+    ) -> FsResult<types::Filesize> {
+        self.wasi().write(fd, bytes, offset).await
+    }
+
+    async fn sync(&mut self, fd: Resource<types::Descriptor>) -> FsResult<()> {
+        self.wasi().sync(fd).await
+    }
+
+    async fn create_directory_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path: String,
+    ) -> FsResult<()> {
+        self.wasi().create_directory_at(fd, path).await
+    }
+
+    async fn stat(&mut self, fd: Resource<types::Descriptor>) -> FsResult<types::DescriptorStat> {
+        self.wasi().stat(fd).await
+    }
+
+    async fn stat_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        flags: types::PathFlags,
+        path: String,
+    ) -> FsResult<types::DescriptorStat> {
+        self.wasi().stat_at(fd, flags, path).await
+    }
+
+    async fn link_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        flags: types::PathFlags,
+        path: String,
+        to: Resource<types::Descriptor>,
+        to_path: String,
+    ) -> FsResult<()> {
+        self.wasi().link_at(fd, flags, path, to, to_path).await
+    }
+
+    async fn readlink_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path: String,
+    ) -> FsResult<String> {
+        self.wasi().readlink_at(fd, path).await
+    }
+
+    async fn remove_directory_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path: String,
+    ) -> FsResult<()> {
+        self.wasi().remove_directory_at(fd, path).await
+    }
+
+    async fn rename_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path: String,
+        to: Resource<types::Descriptor>,
+        to_path: String,
+    ) -> FsResult<()> {
+        self.wasi().rename_at(fd, path, to, to_path).await
+    }
+
+    async fn symlink_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        target: String,
+        path: String,
+    ) -> FsResult<()> {
+        self.wasi().symlink_at(fd, target, path).await
+    }
+
+    async fn unlink_file_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        path: String,
+    ) -> FsResult<()> {
+        self.wasi().unlink_file_at(fd, path).await
+    }
+
+    async fn metadata_hash(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+    ) -> FsResult<types::MetadataHashValue> {
+        self.wasi().metadata_hash(fd).await
+    }
+
+    async fn metadata_hash_at(
+        &mut self,
+        fd: Resource<types::Descriptor>,
+        flags: types::PathFlags,
+        path: String,
+    ) -> FsResult<types::MetadataHashValue> {
+        self.wasi().metadata_hash_at(fd, flags, path).await
+    }
+}
