@@ -26,10 +26,10 @@ path = "/probe"
 path = "/probe/{*rest}"
 "#;
 
-/// A host with a manifest in which `{probe}` and `{payload}` are components.
+/// A host with a manifest in which `{probe}`, `{consumer}` and so on are components.
 pub(crate) fn box_with(manifest: &str) -> Builder {
     let mut manifest = manifest.to_owned();
-    for name in ["probe", "payload"] {
+    for name in ["probe", "payload", "consumer", "lambda-consumer"] {
         let placeholder = format!("{{{name}}}");
         if manifest.contains(&placeholder) {
             manifest =

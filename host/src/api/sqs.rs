@@ -96,6 +96,12 @@ fn name_of(url: &str) -> Result<QueueName, SqsError> {
     QueueName::new(name).map_err(|_| SqsError::NoQueue)
 }
 
+/// As [`name_of`], and also one that the host keeps for itself: for operators.
+fn any_name_of(url: &str) -> Result<QueueName, SqsError> {
+    let name = url.rsplit('/').next().unwrap_or_default();
+    QueueName::stored(name).map_err(|_| SqsError::NoQueue)
+}
+
 /// A number of seconds within a range.
 fn seconds(name: &'static str, value: i64, most: u64) -> Result<Duration, SqsError> {
     let valid = u64::try_from(value).ok().filter(|value| *value <= most);
@@ -429,7 +435,7 @@ impl Sqs {
     }
 
     async fn peek(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
-        let name = name_of(&request.queue_url)?;
+        let name = any_name_of(&request.queue_url)?;
         let most = request.most.unwrap_or(MAX_PEEKED).min(MAX_PEEKED);
         let messages = self
             .queues
@@ -440,7 +446,7 @@ impl Sqs {
     }
 
     async fn redrive(&self, request: OfSome) -> Result<Response<Bytes>, SqsError> {
-        let name = name_of(&request.queue_url)?;
+        let name = any_name_of(&request.queue_url)?;
         let moved = self
             .queues
             .redrive(name, request.most.unwrap_or(u64::MAX))
@@ -449,7 +455,7 @@ impl Sqs {
     }
 
     async fn purge_and_count(&self, request: OfQueue) -> Result<Response<Bytes>, SqsError> {
-        let dropped = self.queues.purge(name_of(&request.queue_url)?).await?;
+        let dropped = self.queues.purge(any_name_of(&request.queue_url)?).await?;
         answer(&BTreeMap::from([("Messages", dropped)]))
     }
 

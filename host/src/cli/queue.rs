@@ -88,7 +88,8 @@ pub enum Command {
 }
 
 fn name(text: &str) -> Result<QueueName, InvalidQueueName> {
-    QueueName::new(text)
+    // Also those that `ls` shows of the host's own.
+    QueueName::stored(text)
 }
 
 /// Asks the host.

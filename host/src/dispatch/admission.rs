@@ -24,11 +24,11 @@ const MAX_WAITING: usize = 1000;
 /// When a client that was turned away may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One invocation may run, for as long as this lives.
-#[derive(Debug)]
+/// One invocation may run at a time, for as long as this or a clone of it lives.
+#[derive(Clone, Debug)]
 pub struct Permit {
-    _lane: OwnedSemaphorePermit,
-    _background: Option<OwnedSemaphorePermit>,
+    _lane: Arc<OwnedSemaphorePermit>,
+    _background: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// The permits of one function, or those that functions share.
@@ -86,7 +86,7 @@ impl Lane {
     pub(super) async fn admit(&self, gauge: &IntGauge) -> Result<Permit, Failure> {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(Permit {
-                _lane: permit,
+                _lane: Arc::new(permit),
                 _background: None,
             });
         }
@@ -107,7 +107,7 @@ impl Lane {
         }
         match tokio::time::timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(permit) => Ok(Permit {
-                _lane: permit.expect("the semaphore is never closed"),
+                _lane: Arc::new(permit.expect("the semaphore is never closed")),
                 _background: None,
             }),
             Err(_) => Err(exceeded()),
@@ -123,8 +123,8 @@ impl Lane {
         };
         let background = acquire(&self.background).await;
         Permit {
-            _lane: acquire(&self.permits).await,
-            _background: Some(background),
+            _lane: Arc::new(acquire(&self.permits).await),
+            _background: Some(Arc::new(background)),
         }
     }
 
@@ -133,8 +133,8 @@ impl Lane {
     pub fn try_admit_background(&self) -> Option<Permit> {
         let background = Arc::clone(&self.background).try_acquire_owned().ok()?;
         Some(Permit {
-            _lane: Arc::clone(&self.permits).try_acquire_owned().ok()?,
-            _background: Some(background),
+            _lane: Arc::new(Arc::clone(&self.permits).try_acquire_owned().ok()?),
+            _background: Some(Arc::new(background)),
         })
     }
 

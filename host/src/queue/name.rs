@@ -42,7 +42,7 @@ impl QueueName {
     /// That of a queue which the host keeps for itself: nobody else can name it.
     #[must_use]
     pub fn internal(kind: &str, name: &str) -> Self {
-        Self(format!("{INTERNAL}{kind}/{name}").into())
+        Self(format!("{INTERNAL}{kind}:{name}").into())
     }
 
     /// As it stands in a store, also one of the host's own.

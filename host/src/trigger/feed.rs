@@ -191,12 +191,11 @@ async fn round<W: Worker>(
     }
 
     let asked = permits.len() * rule.batch;
-    let hidden = function.version.common.spec.limits.timeout + SETTLING;
     // Never broken off: what is received must come to somebody.
     let received = feeds.queues.receive(
         worker.queue().clone(),
         asked,
-        Some(rule.visibility.max(hidden)),
+        Some(hidden(&function, rule.visibility)),
         Held::Host,
     );
     let received = match received.await {
@@ -236,6 +235,12 @@ async fn round<W: Worker>(
         });
     }
     Look::Now
+}
+
+/// How long what is received is hidden: as its queue says, and as long at least as the
+/// function may take.
+pub(crate) fn hidden(function: &Function, visibility: Duration) -> Duration {
+    visibility.max(function.version.common.spec.limits.timeout + SETTLING)
 }
 
 /// Waits until a batch is full or its window is over.

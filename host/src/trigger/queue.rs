@@ -4,8 +4,9 @@
 //! settings say: the function's own settings for asynchronous events do not matter here.
 
 pub mod lambda;
+mod suspects;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lambda::Source;
+use suspects::Suspects;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -37,6 +39,7 @@ pub struct QueueWorker {
     around: Surroundings,
     receipts: ReceiptKey,
     info: ArcSwapOption<(Instant, Arc<QueueInfo>)>,
+    suspects: Suspects,
 }
 
 /// Who filters now.
@@ -61,6 +64,7 @@ impl QueueWorker {
             around,
             receipts,
             info: ArcSwapOption::empty(),
+            suspects: Suspects::default(),
         }
     }
 }
@@ -96,13 +100,49 @@ impl Worker for QueueWorker {
         if !unfit.is_empty() {
             self.settle(&function, unfit).await;
         }
-        if batch.is_empty() {
-            return;
+        let hidden = feed::hidden(&function, info.settings.visibility);
+        let runs = self.suspects.split(batch, info.name.is_fifo());
+        let mut failed_groups = HashSet::new();
+        for run in runs {
+            // The rest would come again while it is handled; or it stands behind a message of
+            // its group that did not come to its end.
+            let late = received.elapsed() + function.version.common.spec.limits.timeout > hidden;
+            let (run, held_up): (Vec<_>, Vec<_>) = run.into_iter().partition(|delivery| {
+                let group = delivery.message.group.as_ref();
+                !late && group.is_none_or(|group| !failed_groups.contains(group))
+            });
+            let mut verdicts: Vec<Verdict> = held_up
+                .iter()
+                .map(|delivery| given_back(delivery.receipt, Duration::ZERO))
+                .collect();
+            if !run.is_empty() {
+                let result = self.invoke(&function, permit.clone(), &run, &info).await;
+                if brings_down_others(&result) {
+                    self.suspects.add(&run);
+                }
+                verdicts.extend(self.judge(&run, result, &info, received, &mut failed_groups));
+            }
+            self.settle(&function, verdicts).await;
         }
-        let result = self.invoke(&function, permit, &batch, &info).await;
-        let settlements = self.judge(&batch, result, &info, received.elapsed());
-        self.settle(&function, settlements).await;
     }
+}
+
+/// It waits for better times, uncharged.
+fn given_back(receipt: Receipt, after: Duration) -> Verdict {
+    (receipt, Settlement::Release(after), EventStep::Released)
+}
+
+/// Whether a batch ended without a word on its messages: one of them may be to blame.
+fn brings_down_others(result: &Result<Vec<Failed>, Failure>) -> bool {
+    result.as_ref().is_err_and(|failure| !is_no_fault(failure))
+}
+
+/// Whether it says nothing of the event that it did not run.
+fn is_no_fault(failure: &Failure) -> bool {
+    matches!(
+        failure.kind,
+        OutcomeKind::Throttled | OutcomeKind::HostError | OutcomeKind::Cancelled
+    )
 }
 
 /// What becomes of a message, and how that is counted.
@@ -245,9 +285,14 @@ impl QueueWorker {
         batch: &[Delivery],
         result: Result<Vec<Failed>, Failure>,
         info: &QueueInfo,
-        took: Duration,
+        received: Instant,
+        failed_groups: &mut HashSet<String>,
     ) -> Vec<Verdict> {
-        let back = info.settings.visibility.saturating_sub(took);
+        let back = info.settings.visibility.saturating_sub(received.elapsed());
+        let groups = |batch: &[Delivery]| -> Vec<String> {
+            let groups = batch.iter().filter_map(|d| d.message.group.clone());
+            groups.collect()
+        };
         let all = |settlement: &dyn Fn(&Message) -> Settlement, step| {
             let each = batch.iter();
             each.map(|d| (d.receipt, settlement(&d.message), step))
@@ -255,17 +300,13 @@ impl QueueWorker {
         };
         let failed = match result {
             Ok(failed) => failed,
-            Err(failure)
-                if matches!(
-                    failure.kind,
-                    OutcomeKind::Throttled | OutcomeKind::HostError | OutcomeKind::Cancelled
-                ) =>
-            {
-                let release =
-                    |message: &Message| Settlement::Release(feed::back_off(message.releases));
-                return all(&release, EventStep::Released);
-            }
             Err(failure) => {
+                failed_groups.extend(groups(batch));
+                if is_no_fault(&failure) {
+                    let each = batch.iter();
+                    let back_off = |d: &Delivery| feed::back_off(d.message.releases);
+                    return each.map(|d| given_back(d.receipt, back_off(d))).collect();
+                }
                 let retry = |_: &Message| Settlement::Retry {
                     after: failure.retry_after.unwrap_or(back),
                     reason: failure.message.clone(),
@@ -280,23 +321,29 @@ impl QueueWorker {
         let mut verdicts = Vec::with_capacity(batch.len());
         for delivery in batch {
             let message = &delivery.message;
-            let (settlement, step) = match advice.remove(&message.id.to_string()) {
-                None => (Settlement::Done, EventStep::Done),
+            let stands_behind = message
+                .group
+                .as_ref()
+                .is_some_and(|group| failed_groups.contains(group));
+            let verdict = match advice.remove(&message.id.to_string()) {
+                None => (delivery.receipt, Settlement::Done, EventStep::Done),
+                // It comes after the one that failed before it, which is its only fault.
+                Some(Advice::Retry(_)) if stands_behind => {
+                    given_back(delivery.receipt, Duration::ZERO)
+                }
                 Some(Advice::Retry(after)) => {
-                    let reason = format!(
-                        "the function {} failed it, {} times of {}",
-                        self.function,
-                        message.receives,
-                        info.settings.redrive.as_ref().map_or(0, |r| r.max_receives)
-                    );
+                    failed_groups.extend(message.group.clone());
+                    let reason = format!("the function {} failed it", self.function);
                     let after = after.unwrap_or(back).min(LONGEST);
-                    (Settlement::Retry { after, reason }, EventStep::Retried)
+                    let retry = Settlement::Retry { after, reason };
+                    (delivery.receipt, retry, EventStep::Retried)
                 }
                 Some(Advice::Reject(reason)) => {
-                    (self.reject(info, message, reason), EventStep::Dead)
+                    let reject = self.reject(info, message, reason);
+                    (delivery.receipt, reject, EventStep::Dead)
                 }
             };
-            verdicts.push((delivery.receipt, settlement, step));
+            verdicts.push(verdict);
         }
         // A handler that names other messages does not know what it did.
         if let Some(stranger) = advice.keys().next() {

@@ -9,24 +9,10 @@ use std::time::{Duration, Instant};
 
 use dunlin_tests::{Client, Host, PATIENCE, eventually};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::events::ask;
 use crate::http::box_with;
-
-/// An operation on a queue, unsigned: its answer, or none if the host did not answer.
-fn ask(client: &Client, operation: &str, body: &Value) -> Option<Value> {
-    let target = format!("AmazonSQS.{operation}");
-    let headers = [
-        ("x-amz-target", target.as_str()),
-        ("content-type", "application/x-amz-json-1.0"),
-    ];
-    let body = body.to_string();
-    let answer = client
-        .try_request("POST", "/", &headers, body.as_bytes())
-        .ok()?;
-    assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
-    Some(answer.json())
-}
 
 fn started(state: &Path, manifest: &str) -> Host {
     box_with(manifest)
