@@ -244,6 +244,13 @@ fn says(line: &Value) -> &str {
     }
 }
 
+/// `at(…)` so many seconds from now.
+pub(crate) fn at(seconds: i64) -> String {
+    let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
+    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
+    format!("at({})", time.format(&format).unwrap())
+}
+
 /// Long enough for what must not happen to happen.
 pub(crate) fn meanwhile() {
     std::thread::sleep(Duration::from_millis(500));

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-use dunlin_tests::{Host, repository};
+use dunlin_tests::{Host, eventually, repository};
 use image::{DynamicImage, GenericImageView as _, ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
+
+use crate::events::ask;
 
 /// One test for each example: a folder, and the function that tries it.
 macro_rules! examples {
@@ -28,7 +30,10 @@ macro_rules! examples {
 }
 
 examples! {
+    cleanup in "cleanup",
     hello in "hello",
+    orders in "orders",
+    pipeline in "pipeline",
     lambda_port in "lambda-port",
     thumbnail in "thumbnail",
     users_api in "users-api",
@@ -38,7 +43,10 @@ fn deploy(folder: &str) -> Host {
     // Built here, once for all: side by side they would wait for one another.
     let _ = dunlin_tests::example(folder);
     let folder = repository().join("guest-examples").join(folder);
-    Host::builder().folder(folder).start()
+    Host::builder()
+        .folder(folder)
+        .args(["--insecure-admin"])
+        .start()
 }
 
 fn folders() -> BTreeSet<String> {
@@ -67,7 +75,7 @@ fn the_manifest_at_the_root_serves_all_of_them() {
     for name in folders() {
         assert!(
             routes.contains(&name),
-            "`{name}` is not among the routes:\n{routes}"
+            "`{name}` is not among what brings events:\n{routes}"
         );
     }
     assert_eq!(host.get("/hello").status, 200);
@@ -102,6 +110,113 @@ fn hello(host: &Host) {
             .is_some_and(|allow| allow.contains("GET")),
         "{post:?}"
     );
+}
+
+/// It fires at night: here its folder and its time are the test's own.
+fn cleanup(_deployed: &Host) {
+    let uploads = tempfile::tempdir().unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 3600);
+    for name in ["old.txt", "new.txt", "older/old.txt"] {
+        let path = uploads.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = std::fs::File::create(&path).unwrap();
+        if name.contains("old.txt") {
+            file.set_modified(old).unwrap();
+        }
+    }
+    let component = dunlin_tests::example("cleanup");
+    let host = Host::builder()
+        .manifest(format!(
+            "[function.cleanup]\ncomponent = {component:?}\nenvironment = {{ MAX_AGE_HOURS = \"2\" }}\n\
+             [[function.cleanup.schedule]]\nname = \"soon\"\nwhen = \"{}\"\n\
+             [[function.cleanup.mount]]\nfrom = \"uploads\"\nto = \"/data\"\naccess = \"read-write\"\n\
+             [host.mount.uploads]\npath = {:?}\naccess = \"read-write\"\n",
+            crate::events::at(2),
+            uploads.path(),
+        ))
+        .start();
+    let line = host.wait_for_log(|line| line["message"] == "cleaned up");
+    assert_eq!(
+        (&line["fields"]["deleted"], &line["fields"]["kept"]),
+        (&json!(2), &json!(1)),
+        "{line}"
+    );
+    assert!(uploads.path().join("new.txt").exists());
+    assert!(!uploads.path().join("old.txt").exists());
+    assert!(!uploads.path().join("older/old.txt").exists());
+    host.stop();
+}
+
+/// What is received of a queue next, and deleted.
+#[track_caller]
+fn take(host: &Host, queue: &str) -> Value {
+    let url = format!("http://h/1/{queue}");
+    let request = json!({
+        "QueueUrl": url, "WaitTimeSeconds": 5, "AttributeNames": ["All"],
+        "MessageAttributeNames": ["All"],
+    });
+    let message = eventually(&format!("a message of {queue}"), || {
+        let received = ask(&host.admin, "ReceiveMessage", &request)?;
+        Some(received["Messages"].as_array()?[0].clone())
+    });
+    let request = json!({ "QueueUrl": url, "ReceiptHandle": message["ReceiptHandle"] });
+    ask(&host.admin, "DeleteMessage", &request).unwrap();
+    message
+}
+
+fn orders(host: &Host) {
+    let order = |id: &str, customer: &str| {
+        json!({
+            "id": id, "customer": customer,
+            "lines": [{ "thing": "kite", "count": 2, "cents": 4200 }],
+        })
+        .to_string()
+    };
+    let bodies = [
+        order("o-17", "ada"),
+        "no order".to_owned(),
+        // A client that was not sure.
+        order("o-17", "ada"),
+        order("o-18", "ada"),
+    ];
+    let entries: Vec<Value> = bodies
+        .iter()
+        .enumerate()
+        .map(|(index, body)| json!({ "Id": index.to_string(), "MessageBody": body }))
+        .collect();
+    let request = json!({ "QueueUrl": "http://h/1/orders", "Entries": entries });
+    ask(&host.admin, "SendMessageBatch", &request).unwrap();
+    for id in ["o-17", "o-18"] {
+        let invoice = take(host, "invoices.fifo");
+        assert_eq!(invoice["Attributes"]["MessageGroupId"], "ada");
+        let body: Value = serde_json::from_str(invoice["Body"].as_str().unwrap()).unwrap();
+        assert_eq!(body["order"], id);
+        assert_eq!(body["cents"], 8400);
+    }
+    let dead = take(host, "orders-dead");
+    assert_eq!(dead["Body"], "no order");
+    let rest = json!({ "QueueUrl": "http://h/1/invoices.fifo", "WaitTimeSeconds": 1 });
+    let rest = ask(&host.admin, "ReceiveMessage", &rest).unwrap();
+    assert_eq!(rest, json!({}), "one invoice for each order");
+}
+
+fn pipeline(host: &Host) {
+    let large = picture(400, 300, ImageFormat::Png);
+    let accepted = host.post("/images?width=100", &large);
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    assert!(accepted.json()["id"].is_string());
+    let thumbnail = take(host, "thumbnails");
+    assert!(!thumbnail["Body"].as_str().unwrap().is_empty());
+
+    let refused = host.post("/images", "no picture");
+    if refused.status == 202 {
+        let dead = take(host, "images-dead");
+        assert_eq!(dead["Body"], "no picture");
+    } else {
+        assert_eq!(refused.status, 415, "{}", refused.text());
+    }
+    let too_large = host.post("/images", picture(1600, 900, ImageFormat::Png));
+    assert_eq!(too_large.status, 413, "{}", too_large.text());
 }
 
 fn users_api(host: &Host) {

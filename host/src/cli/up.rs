@@ -268,7 +268,7 @@ fn listening(app: &App) -> String {
     )
 }
 
-/// A table of the routes, by path.
+/// A table of what brings the functions events, by path.
 fn routes(app: &App) -> String {
     let mut rows: Vec<[String; 4]> = Vec::new();
     for function in app.functions() {
@@ -285,6 +285,15 @@ fn routes(app: &App) -> String {
                 function.name.to_string(),
             ]);
         }
+        let row = |kind: &str, from: String, is_on: bool| {
+            let note = if is_on { "" } else { "paused" };
+            let name = function.name.to_string();
+            [from, kind.to_owned(), note.to_owned(), name]
+        };
+        let queues = function.queues.iter();
+        rows.extend(queues.map(|it| row("QUEUE", it.queue.to_string(), it.enabled)));
+        let schedules = function.schedules.iter();
+        rows.extend(schedules.map(|it| row("SCHEDULE", it.when.to_string(), it.enabled)));
     }
     rows.sort();
     let mut widths = [0; 4];

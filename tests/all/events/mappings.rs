@@ -160,6 +160,10 @@ max-receives = 3
     scene.is_drained("in.fifo");
     scene.lying("dead.fifo", 4);
     for group in ["a", "b"] {
+        for index in 0..bodies.len() {
+            scene.line(&format!("{group}{index}"));
+        }
+        meanwhile();
         // The order in which they were last handled is that in which they were sent.
         let lines: Vec<String> = scene
             .lines(group)

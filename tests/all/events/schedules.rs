@@ -5,14 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::{Scene, meanwhile};
-
-/// `at(…)` so many seconds from now.
-fn at(seconds: i64) -> String {
-    let time = time::OffsetDateTime::now_utc() + time::Duration::seconds(seconds);
-    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
-    format!("at({})", time.format(&format).unwrap())
-}
+use super::{Scene, at, meanwhile};
 
 fn schedule(function: &str, name: &str, when: &str, more: &str) -> String {
     format!("[[function.{function}.schedule]]\nname = \"{name}\"\nwhen = \"{when}\"\n{more}\n")
