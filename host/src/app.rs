@@ -204,8 +204,7 @@ impl App {
             versions.iter().map(|(spec, _)| spec),
         );
 
-        triggers::declare(&*queues, config).await?;
-        queues::declare(&*queues, &config.queues, &parts.telemetry).await?;
+        queues::declare(&*queues, config, &parts.telemetry).await?;
 
         // All is well: only now anything listens.
         let http_socket = bind(host.http.listen, "host.http, --http")?;
@@ -387,8 +386,7 @@ impl App {
     /// If one cannot be deployed: then all stays as it was.
     pub async fn swap(&mut self, config: &Config) -> Result<(), AppError> {
         let versions = self.parts.load(config, &self.deployed.functions).await?;
-        triggers::declare(&*self.queues, config).await?;
-        queues::declare(&*self.queues, &config.queues, &self.parts.telemetry).await?;
+        queues::declare(&*self.queues, config, &self.parts.telemetry).await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
             versions.iter().map(|(spec, _)| spec),
@@ -430,12 +428,12 @@ impl App {
         trigger.close();
         // No new direct invocations either; the API goes on to answer.
         direct.close();
-        // What waits in queues waits for the next start.
-        background.close();
-        triggers.stop().await;
         draining.send_replace(Draining::Yes);
         let deadline = Instant::now() + drain_timeout;
-        let mut in_time = timeout_at(deadline, &mut http).await.is_ok();
+        // What waits in queues waits for the next start.
+        background.close();
+        let mut in_time = timeout_at(deadline, triggers.stop()).await.is_ok();
+        in_time &= timeout_at(deadline, &mut http).await.is_ok();
         // Last: until here health and metrics show the drain. Direct
         // invocations have the rest of the time.
         api_draining.send_replace(true);

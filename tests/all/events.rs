@@ -52,6 +52,7 @@ retry-delay = "50ms"
 
 [queue.out]
 [queue."out.fifo"]
+content-based-deduplication = "on"
 [queue.dead]
 [queue."dead.fifo"]
 "#;
@@ -243,6 +244,9 @@ fn says(line: &Value) -> &str {
         false => "",
     }
 }
+
+/// Seconds in which a host has started, also on a busy machine.
+pub(crate) const SOON: i64 = 8;
 
 /// `at(…)` so many seconds from now.
 pub(crate) fn at(seconds: i64) -> String {

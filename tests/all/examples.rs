@@ -131,7 +131,7 @@ fn cleanup(_deployed: &Host) {
              [[function.cleanup.schedule]]\nname = \"soon\"\nwhen = \"{}\"\n\
              [[function.cleanup.mount]]\nfrom = \"uploads\"\nto = \"/data\"\naccess = \"read-write\"\n\
              [host.mount.uploads]\npath = {:?}\naccess = \"read-write\"\n",
-            crate::events::at(2),
+            crate::events::at(crate::events::SOON),
             uploads.path(),
         ))
         .start();

@@ -1,22 +1,40 @@
-//! The queues that the manifest declares.
+//! The queues that the manifest declares, and those that the host keeps for itself.
 
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::function::FunctionSpec;
+use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
+use crate::queue::settings::{MESSAGE_RANGE, RETENTION_RANGE};
 use crate::queue::{Owner, QueueError, QueueName, QueueSettings, QueueStore};
 use crate::telemetry::{Level, Telemetry};
+use crate::trigger::asynchronous::queue_of;
 
-/// Makes the queues what the manifest says. One that it no longer declares goes if it is
+/// Bytes of the events of one function that may wait.
+const MAX_BACKLOG_BYTES: u64 = 1 << 30;
+/// Longer than any event may become old.
+const EVENTS_RETENTION: Duration = Duration::from_hours(365 * 24);
+
+/// Makes the queues what the configuration says. One that is no longer needed goes if it is
 /// empty; with messages in it, it stays, and the log says so.
 pub(super) async fn declare(
     queues: &dyn QueueStore,
-    declared: &[(QueueName, QueueSettings)],
+    config: &Config,
     telemetry: &Telemetry,
 ) -> Result<(), QueueError> {
-    queues.put(declared.to_vec(), Owner::Manifest).await?;
-    let is_declared = |name: &QueueName| declared.iter().any(|(other, _)| other == name);
+    let own = own(config);
+    // First: others send their dead letters there.
+    queues.put(own.clone(), Owner::Host).await?;
+    queues.put(config.queues.clone(), Owner::Manifest).await?;
+    let is_declared = |name: &QueueName| {
+        let mut declared = own.iter().chain(&config.queues);
+        declared.any(|(other, _)| other == name)
+    };
     let mut all = queues.list().await?;
     // Those that send dead letters go before those that get them.
     all.sort_by_key(|info| info.settings.redrive.is_none());
     for info in all {
-        if info.owner != Owner::Manifest || is_declared(&info.name) {
+        if info.owner == Owner::Api || is_declared(&info.name) {
             continue;
         }
         let name = info.name;
@@ -29,9 +47,46 @@ pub(super) async fn declare(
             Err(error) => Some(error.to_string()),
         };
         if let Some(why) = kept {
-            let message = format!("the queue {name} is no longer in the manifest and stays: {why}");
+            let message = format!(
+                "the queue {name} is no longer in the manifest and stays: {why}; what is in it \
+                 waits, or `dunlin queue purge {name}` drops it"
+            );
             telemetry.log.host(Level::Warn, &message);
         }
     }
     Ok(())
+}
+
+/// The host's own: one for the events of each function, and those for dead letters that no
+/// other queue is named for.
+fn own(config: &Config) -> Vec<(QueueName, QueueSettings)> {
+    let of_function = |spec: &FunctionSpec| {
+        let settings = QueueSettings {
+            // Ages are the function's own business, and end long before.
+            retention: EVENTS_RETENTION,
+            max_message: *MESSAGE_RANGE.end(),
+            max_messages: spec.events.backlog.into(),
+            max_bytes: MAX_BACKLOG_BYTES,
+            ..QueueSettings::default()
+        };
+        (queue_of(&spec.name), settings)
+    };
+    let dead_letters = [DEAD_LETTERS, DEAD_LETTERS_FIFO].map(|name| {
+        let settings = QueueSettings {
+            retention: *RETENTION_RANGE.end(),
+            ..QueueSettings::default()
+        };
+        let name = QueueName::new(name).expect("it names a queue");
+        (name, settings)
+    });
+    let is_declared = |name: &QueueName| config.queues.iter().any(|(other, _)| other == name);
+    let dead_letters = dead_letters
+        .into_iter()
+        .filter(|(name, _)| !is_declared(name));
+    config
+        .functions
+        .iter()
+        .map(of_function)
+        .chain(dead_letters)
+        .collect()
 }

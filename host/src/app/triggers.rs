@@ -3,16 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
 use crate::function::{FunctionName, FunctionSpec, QueueMapping};
-use crate::queue::{Owner, QueueError, QueueName, QueueSettings, QueueStore, ReceiptKey};
-use crate::trigger::asynchronous::{AsyncWorker, Surroundings, queue_of};
+use crate::queue::{QueueError, QueueName, ReceiptKey};
+use crate::trigger::asynchronous::{AsyncWorker, Surroundings};
 use crate::trigger::feed::{self, Feeds};
 use crate::trigger::queue::QueueWorker;
 use crate::trigger::schedule::{Entry, Scheduler};
@@ -151,37 +149,3 @@ fn entries(spec: &FunctionSpec) -> impl Iterator<Item = Entry> {
         schedule: schedule.clone(),
     })
 }
-
-/// Makes the queues that the host keeps for itself: one for the events of each function,
-/// and those for dead letters that no other queue is named for.
-pub(super) async fn declare(queues: &dyn QueueStore, config: &Config) -> Result<(), QueueError> {
-    let of_function = |spec: &FunctionSpec| {
-        let settings = QueueSettings {
-            // Ages are the function's own business, and end long before.
-            retention: EVENTS_RETENTION,
-            // Room for what lies with an event.
-            max_message: *crate::queue::settings::MESSAGE_RANGE.end(),
-            max_messages: spec.events.backlog.into(),
-            max_bytes: MAX_BACKLOG_BYTES,
-            ..QueueSettings::default()
-        };
-        (queue_of(&spec.name), settings)
-    };
-    let mut own: Vec<_> = config.functions.iter().map(of_function).collect();
-    for name in [DEAD_LETTERS, DEAD_LETTERS_FIFO] {
-        let name = QueueName::new(name).expect("it names a queue");
-        if !config.queues.iter().any(|(queue, _)| *queue == name) {
-            let settings = QueueSettings {
-                retention: crate::queue::settings::RETENTION_RANGE.end().to_owned(),
-                ..QueueSettings::default()
-            };
-            own.push((name, settings));
-        }
-    }
-    queues.put(own, Owner::Host).await
-}
-
-/// Longer than any event may become old.
-const EVENTS_RETENTION: Duration = Duration::from_hours(365 * 24);
-/// Bytes of the events of one function that may wait.
-const MAX_BACKLOG_BYTES: u64 = 1 << 30;

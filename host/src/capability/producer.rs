@@ -7,11 +7,18 @@ use wasmtime::component::{Accessor, HasSelf};
 use super::producer_bindings::dunlin::event::producer;
 use crate::invocation::{Letter, Refused};
 use crate::queue::message::Attribute;
+use crate::queue::settings::DELAY_RANGE;
 use crate::queue::{NewMessage, QueueName};
 use crate::runtime::State;
 
 /// Messages of one `send-batch`: SQS's limit.
 const MAX_BATCH: usize = 10;
+/// Attributes of a message: SQS's limit.
+const MAX_ATTRIBUTES: usize = 10;
+/// The longest name of an attribute: SQS's limit.
+const MAX_NAME: usize = 256;
+/// The longest group and deduplication id: SQS's limit.
+const MAX_ID: usize = 128;
 
 impl From<Refused> for producer::Error {
     fn from(refused: Refused) -> Self {
@@ -30,6 +37,48 @@ impl From<Refused> for producer::Error {
 fn depth(state: &State) -> u32 {
     let current = state.current.as_ref();
     current.map_or(0, |current| current.call.depth.saturating_add(1))
+}
+
+/// What is wrong with a message for any queue, by SQS's rules.
+fn problem(outgoing: &producer::Outgoing) -> Option<String> {
+    let longest = u64::try_from(DELAY_RANGE.end().as_millis()).unwrap_or(u64::MAX);
+    if outgoing.delay > longest {
+        return Some(format!(
+            "a delay of {} ms is more than {longest} ms",
+            outgoing.delay
+        ));
+    }
+    if outgoing.attributes.len() > MAX_ATTRIBUTES {
+        let count = outgoing.attributes.len();
+        return Some(format!("{count} attributes are more than {MAX_ATTRIBUTES}"));
+    }
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    for (name, value) in &outgoing.attributes {
+        if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(good) {
+            return Some(format!(
+                "`{}` cannot name an attribute: use 1 to {MAX_NAME} letters, digits, `_`, `-` and `.`",
+                name.escape_debug()
+            ));
+        }
+        if value.is_empty() {
+            return Some(format!("the attribute `{name}` is empty"));
+        }
+    }
+    let ids = [
+        ("group", outgoing.group.as_ref()),
+        ("deduplication id", outgoing.deduplication_id.as_ref()),
+    ];
+    for (what, id) in ids {
+        if let Some(id) = id
+            && (id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            return Some(format!(
+                "`{}` is no {what}: use 1 to {MAX_ID} visible ASCII characters",
+                id.escape_debug()
+            ));
+        }
+    }
+    None
 }
 
 fn message(outgoing: producer::Outgoing, depth: u32) -> NewMessage {
@@ -107,12 +156,13 @@ impl<T: Send + 'static> producer::HostWithStore<T> for HasSelf<State> {
     }
 }
 
+/// Sends those that can be sent; each is answered for itself, in their order.
 async fn post<T: Send + 'static>(
     accessor: &Accessor<T, HasSelf<State>>,
     queue: String,
-    messages: Vec<producer::Outgoing>,
+    outgoing: Vec<producer::Outgoing>,
 ) -> Vec<Result<String, producer::Error>> {
-    let count = messages.len();
+    let count = outgoing.len();
     let ready = accessor.with(|mut access| {
         let state: &State = access.get();
         let queue = allowed(state, &queue)?;
@@ -120,22 +170,25 @@ async fn post<T: Send + 'static>(
             let what = format!("{count} messages at once, more than {MAX_BATCH}");
             return Err(producer::Error::Invalid(what));
         }
-        let depth = depth(state);
-        let messages = messages
-            .into_iter()
-            .map(|outgoing| message(outgoing, depth));
-        let messages: Vec<NewMessage> = messages.collect();
-        Ok((state.common.outbox.clone(), queue, messages))
+        Ok((state.common.outbox.clone(), queue, depth(state)))
     });
-    match ready {
-        Err(error) => vec![Err(error); count],
-        Ok((outbox, queue, messages)) => {
-            let sent = outbox.send(queue, messages).await;
-            sent.into_iter()
-                .map(|sent| sent.map_err(Into::into))
-                .collect()
+    let (outbox, queue, depth) = match ready {
+        Ok(ready) => ready,
+        Err(error) => return vec![Err(error); count],
+    };
+    let problems: Vec<Option<String>> = outgoing.iter().map(problem).collect();
+    let good = outgoing.into_iter().zip(&problems);
+    let good = good.filter(|(_, problem)| problem.is_none());
+    let messages = good.map(|(outgoing, _)| message(outgoing, depth)).collect();
+    let mut sent = outbox.send(queue, messages).await.into_iter();
+    let answers = problems.into_iter().map(|problem| match problem {
+        Some(problem) => Err(producer::Error::Invalid(problem)),
+        None => {
+            let sent = sent.next().expect("there is an answer for each message");
+            sent.map_err(Into::into)
         }
-    }
+    });
+    answers.collect()
 }
 
 impl producer::Host for State {}

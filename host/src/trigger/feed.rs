@@ -26,8 +26,13 @@ use crate::telemetry::{Level, Telemetry};
 
 /// Batches at once with which a feed begins: Lambda's.
 const FIRST_BREADTH: usize = 5;
-/// How often a feed looks without having been called: a clock may have been set.
+/// How often a feed looks for messages that are not visible yet: a clock may have been set.
 const LOOK: Duration = Duration::from_secs(30);
+/// The same where there are none at all: who sends one calls.
+const REST: Duration = Duration::from_mins(5);
+/// Messages that are received at once, unless one batch is larger: others wait meanwhile
+/// for the store.
+const MAX_AT_ONCE: usize = 1000;
 /// How long it waits after a failure, and for a permit before it asks for less.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What comes while a batch gathers is counted this often at most.
@@ -143,7 +148,7 @@ pub(crate) async fn run<W: Worker>(feeds: Feeds, worker: Arc<W>, stop: Cancellat
         if let Look::In(time) = look {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = sleep(time.min(LOOK)) => {}
+                () = sleep(time) => {}
                 _ = arrivals.changed() => {}
             }
         }
@@ -171,7 +176,7 @@ async fn round<W: Worker>(
     if !rule.window.is_zero() {
         match feeds.queues.next(worker.queue().clone()).await {
             Ok(Some(Duration::ZERO)) => {}
-            Ok(next) => return Look::In(next.unwrap_or(LOOK)),
+            Ok(next) => return until(next),
             Err(error) => return failed(feeds, worker.queue(), &error),
         }
         tokio::select! {
@@ -190,7 +195,7 @@ async fn round<W: Worker>(
         return Look::Now;
     }
 
-    let asked = permits.len() * rule.batch;
+    let asked = (permits.len() * rule.batch).min(MAX_AT_ONCE.max(rule.batch));
     // Never broken off: what is received must come to somebody.
     let received = feeds.queues.receive(
         worker.queue().clone(),
@@ -206,8 +211,7 @@ async fn round<W: Worker>(
         drop(permits);
         *breadth = FIRST_BREADTH;
         return match feeds.queues.next(worker.queue().clone()).await {
-            // Never without a pause: what is visible may be nobody's to receive.
-            Ok(next) => Look::In(next.unwrap_or(LOOK).max(Duration::from_millis(1))),
+            Ok(next) => until(next),
             Err(error) => failed(feeds, worker.queue(), &error),
         };
     }
@@ -235,6 +239,12 @@ async fn round<W: Worker>(
         });
     }
     Look::Now
+}
+
+/// When there is something again. Never without a pause: what is visible may be nobody's to
+/// receive.
+fn until(next: Option<Duration>) -> Look {
+    Look::In(next.map_or(REST, |next| next.clamp(Duration::from_millis(1), LOOK)))
 }
 
 /// How long what is received is hidden: as its queue says, and as long at least as the

@@ -293,10 +293,20 @@ impl QueueWorker {
             let groups = batch.iter().filter_map(|d| d.message.group.clone());
             groups.collect()
         };
-        let all = |settlement: &dyn Fn(&Message) -> Settlement, step| {
-            let each = batch.iter();
-            each.map(|d| (d.receipt, settlement(&d.message), step))
-                .collect()
+        // The last attempt that a message has, and it is a dead letter.
+        let redrive = info.settings.redrive.as_ref();
+        let most = redrive.map_or(u32::MAX, |redrive| redrive.max_receives);
+        let step = |message: &Message| match message.receives >= most {
+            true => EventStep::Dead,
+            false => EventStep::Retried,
+        };
+        let all = |after: Duration, reason: &str| -> Vec<Verdict> {
+            let retry = |delivery: &Delivery| {
+                let reason = reason.to_owned();
+                let retry = Settlement::Retry { after, reason };
+                (delivery.receipt, retry, step(&delivery.message))
+            };
+            batch.iter().map(retry).collect()
         };
         let failed = match result {
             Ok(failed) => failed,
@@ -307,11 +317,8 @@ impl QueueWorker {
                     let back_off = |d: &Delivery| feed::back_off(d.message.releases);
                     return each.map(|d| given_back(d.receipt, back_off(d))).collect();
                 }
-                let retry = |_: &Message| Settlement::Retry {
-                    after: failure.retry_after.unwrap_or(back),
-                    reason: failure.message.clone(),
-                };
-                return all(&retry, EventStep::Retried);
+                let after = failure.retry_after.unwrap_or(back);
+                return all(after, &failure.message);
             }
         };
         let mut advice: HashMap<String, Advice> = failed
@@ -336,7 +343,7 @@ impl QueueWorker {
                     let reason = format!("the function {} failed it", self.function);
                     let after = after.unwrap_or(back).min(LONGEST);
                     let retry = Settlement::Retry { after, reason };
-                    (delivery.receipt, retry, EventStep::Retried)
+                    (delivery.receipt, retry, step(message))
                 }
                 Some(Advice::Reject(reason)) => {
                     let reject = self.reject(info, message, reason);
@@ -352,11 +359,7 @@ impl QueueWorker {
                 self.function,
                 stranger.escape_debug()
             );
-            let retry = |_: &Message| Settlement::Retry {
-                after: back,
-                reason: reason.clone(),
-            };
-            return all(&retry, EventStep::Retried);
+            return all(back, &reason);
         }
         verdicts
     }

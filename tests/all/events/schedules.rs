@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::{Scene, at, meanwhile};
+use super::{SOON, Scene, at, meanwhile};
 
 fn schedule(function: &str, name: &str, when: &str, more: &str) -> String {
     format!("[[function.{function}.schedule]]\nname = \"{name}\"\nwhen = \"{when}\"\n{more}\n")
@@ -18,7 +18,7 @@ fn millis() -> u64 {
 
 #[test]
 fn a_fire_comes_when_it_is_due_with_its_payload() {
-    let when = at(2);
+    let when = at(SOON);
     let scene = Scene::new(&format!(
         "{}{}{}",
         schedule(
@@ -70,8 +70,8 @@ fn a_fire_that_fails_is_tried_again_and_ends_with_the_dead_letters() {
     let scene = Scene::new(&format!(
         "[function.other]\ncomponent = \"{{consumer}}\"\n\
          [function.other.async]\nretry-delay = \"10ms\"\n{}{}",
-        schedule("other", "bad", &at(2), "payload = \"retry\""),
-        schedule("other", "worse", &at(2), "payload = \"reject never\""),
+        schedule("other", "bad", &at(SOON), "payload = \"retry\""),
+        schedule("other", "worse", &at(SOON), "payload = \"reject never\""),
     ));
     let dead = scene.lying("dead-letters", 2);
     let reasons: Vec<&str> = dead
@@ -89,7 +89,7 @@ fn a_fire_that_fails_is_tried_again_and_ends_with_the_dead_letters() {
 #[test]
 fn a_fire_that_was_due_while_the_host_was_down_is_treated_by_its_policy() {
     let state = tempfile::tempdir().unwrap();
-    let when = at(3);
+    let when = at(SOON);
     let manifest = format!(
         "{}{}",
         schedule("consumer", "once", &when, "missed = \"once\""),
@@ -99,7 +99,7 @@ fn a_fire_that_was_due_while_the_host_was_down_is_treated_by_its_policy() {
     assert!(scene.lines("tick").is_empty());
     drop(scene);
     // Late, but not so late that it counts as missed.
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(SOON.unsigned_abs()));
     let scene = Scene::over(state.path(), &manifest);
     scene.line("tick schedule=once ");
     scene.line("tick schedule=skip ");
