@@ -27,12 +27,14 @@ pub struct Step {
     pub from: i64,
     /// Where it stands then.
     pub to: i64,
-    /// What is sent with it. Nothing: the step is skipped, and counted as so many.
+    /// What is sent with it.
     pub send: Option<(QueueName, NewMessage)>,
-    /// See `send`.
+    /// Steps up to it that have no message. They are counted until one has.
     pub skips: u32,
     /// Whether it is skipped while the message of a step before is not settled.
     pub alone: bool,
+    /// Whether the mark is set up anew where it stands then.
+    pub begins: bool,
 }
 
 /// What a step did.
@@ -41,7 +43,7 @@ pub enum Stepped {
     /// The mark stands where it should, and the message is sent.
     Yes,
     /// The mark stands where it should. The message before is still there: nothing was sent,
-    /// and one more is skipped.
+    /// and this one is skipped too.
     Held,
     /// The queue is full: nothing was done.
     Full,

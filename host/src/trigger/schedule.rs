@@ -22,7 +22,7 @@ use crate::queue::{Mark, MarkName, QueueError, QueueStore, Step, Stepped};
 use crate::store::Clock;
 use crate::telemetry::{Level, Telemetry};
 use crate::trigger::asynchronous::{Envelope, Fire, NewEvent, queue_of};
-use plan::{Planned, plan};
+use plan::{Kind, Planned, plan};
 
 /// How often the clock is looked at when nothing is due: it may have been set.
 const LOOK: Duration = Duration::from_secs(10);
@@ -50,13 +50,16 @@ impl Entry {
         format!("{} {}", self.schedule.when, self.schedule.zone.name())
     }
 
-    /// How much later than scheduled a fire comes: the same for the same fire.
+    /// How much later than scheduled a fire comes: the same for the same fire, and before
+    /// the next is due. `begun` is where its mark was set up.
     #[must_use]
-    pub fn jitter(&self, scheduled: i64) -> i64 {
+    pub fn jitter(&self, scheduled: i64, begun: i64) -> i64 {
         let most = i64::try_from(self.schedule.jitter.as_millis()).unwrap_or(i64::MAX);
         if most == 0 {
             return 0;
         }
+        let next = self.schedule.when.next(scheduled, begun);
+        let most = most.min(next.map_or(i64::MAX, |next| next - scheduled));
         let mut digest = Sha256::new();
         digest.update(self.mark_name().0);
         digest.update(scheduled.to_be_bytes());
@@ -103,11 +106,15 @@ struct Running {
     mark: Mark,
     /// When there is something to be done for it.
     due: i64,
+    /// Whether a fire waits that could not be stored, which is said once.
+    is_stuck: bool,
 }
 
 impl Running {
     fn look(&mut self, now: i64) {
-        let Self { entry, mark, due } = self;
+        let Self {
+            entry, mark, due, ..
+        } = self;
         let next = match entry.schedule.enabled {
             true => plan::next_look(entry, *mark, now),
             false => None,
@@ -155,6 +162,15 @@ impl Timetable {
     }
 }
 
+/// What was seen of the clock.
+#[derive(Default)]
+struct Seen {
+    /// What it was at the last look.
+    before: Option<i64>,
+    /// Whether it was not set yet, which is said once.
+    waits: bool,
+}
+
 /// Fires schedules.
 pub struct Scheduler {
     /// Where how far they have come is kept, with their events.
@@ -191,8 +207,12 @@ impl Scheduler {
                 true => marks.next().unwrap_or(paused),
                 false => paused,
             };
-            let due = i64::MIN;
-            Running { entry, mark, due }
+            Running {
+                entry,
+                mark,
+                due: i64::MIN,
+                is_stuck: false,
+            }
         });
         *self.timetable.entries() = entries.collect();
         Ok(())
@@ -200,31 +220,35 @@ impl Scheduler {
 
     /// Fires what is due, until it is stopped.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut waits = false;
-        let mut before = i64::MAX;
+        let mut seen = Seen::default();
         loop {
-            let now = self.clock.wall();
-            let is_sane = plan::is_sane(now);
-            if !is_sane && !waits {
-                let message = "schedules wait: the clock is before this version of Dunlin was made";
-                self.telemetry.log.host(Level::Warn, message);
-            }
-            waits = !is_sane;
-            if now < before {
-                // It was set back, or this is the first look.
-                for running in self.timetable.entries().iter_mut() {
-                    running.look(now);
-                }
-            }
-            before = now;
-            let pause = match is_sane {
-                true => self.round(now).await,
-                false => PAUSE,
-            };
+            let pause = self.look(&mut seen).await;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}
             }
+        }
+    }
+
+    /// Looks at the clock, and fires what is due. Answers when it is to look again.
+    async fn look(&self, seen: &mut Seen) -> Duration {
+        let now = self.clock.wall();
+        if seen.before.is_none_or(|before| now < before) {
+            // It was set back, or this is the first look.
+            for running in self.timetable.entries().iter_mut() {
+                running.look(now);
+            }
+        }
+        seen.before = Some(now);
+        let is_sane = plan::is_sane(now);
+        if !is_sane && !seen.waits {
+            let message = "schedules wait: the clock is before this version of Dunlin was made";
+            self.telemetry.log.host(Level::Warn, message);
+        }
+        seen.waits = !is_sane;
+        match is_sane {
+            true => self.round(now).await,
+            false => PAUSE,
         }
     }
 
@@ -241,7 +265,8 @@ impl Scheduler {
             let done = self.catch_up(index, now).await;
             let running = &mut self.timetable.entries()[index];
             running.look(now);
-            if done.is_none() {
+            running.is_stuck = done.is_none();
+            if running.is_stuck {
                 let pause = i64::try_from(PAUSE.as_millis()).unwrap_or(i64::MAX);
                 running.due = now.saturating_add(pause);
             }
@@ -269,12 +294,15 @@ impl Scheduler {
     }
 
     async fn step(&self, index: usize, entry: &Entry, planned: Planned, now: i64) -> Option<()> {
-        let mark = self.timetable.entries()[index].mark;
+        let (mark, is_stuck) = {
+            let running = &self.timetable.entries()[index];
+            (running.mark, running.is_stuck)
+        };
         let to = planned.scheduled;
         let step = Step {
             from: mark.at,
             to,
-            send: planned.fires.then(|| {
+            send: (planned.kind == Kind::Fires).then(|| {
                 let planned = Planned {
                     missed: planned.missed.saturating_add(mark.skipped),
                     ..planned
@@ -284,41 +312,51 @@ impl Scheduler {
             }),
             skips: planned.missed,
             alone: entry.schedule.overlap == Overlap::Skip,
+            begins: planned.kind == Kind::Begins,
         };
         let stepped = self.queues.step(entry.mark_name(), step).await;
         let name = format!("{} of {}", entry.schedule.name, entry.function);
         let warn = |message: String| self.telemetry.log.host(Level::Warn, &message);
-        let moved = match stepped {
-            Ok(Stepped::Yes) if planned.fires => Mark {
+        let cannot = |why: String| {
+            if !is_stuck {
+                warn(format!("the schedule {name} cannot fire now: {why}"));
+            }
+        };
+        let skipped = mark.skipped.saturating_add(planned.missed);
+        let moved = match (stepped, planned.kind) {
+            (Ok(Stepped::Yes), Kind::Fires) => Mark {
                 at: to,
                 skipped: 0,
                 ..mark
             },
-            Ok(Stepped::Yes) => Mark {
+            (Ok(Stepped::Yes), Kind::Skips) => Mark {
                 at: to,
-                skipped: mark.skipped.saturating_add(planned.missed),
+                skipped,
                 ..mark
             },
-            Ok(Stepped::Held) => {
+            (Ok(Stepped::Yes), Kind::Begins) => Mark {
+                begun: to,
+                at: to,
+                skipped: 0,
+            },
+            (Ok(Stepped::Held), _) => {
                 warn(format!(
                     "the schedule {name} skips a fire: the event of the last one is not done"
                 ));
                 Mark {
                     at: to,
-                    skipped: mark.skipped.saturating_add(1),
+                    skipped: skipped.saturating_add(1),
                     ..mark
                 }
             }
             // Others have taken it up meanwhile.
-            Ok(Stepped::Stale) => Mark { at: to, ..mark },
-            Ok(Stepped::Full) => {
-                warn(format!(
-                    "the schedule {name} cannot fire now: the backlog of its function is full"
-                ));
+            (Ok(Stepped::Stale), _) => Mark { at: to, ..mark },
+            (Ok(Stepped::Full), _) => {
+                cannot("the backlog of its function is full".to_owned());
                 return None;
             }
-            Err(error) => {
-                warn(format!("the schedule {name} cannot fire now: {error}"));
+            (Err(error), _) => {
+                cannot(error.to_string());
                 return None;
             }
         };

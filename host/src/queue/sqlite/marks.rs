@@ -59,14 +59,15 @@ pub(super) fn step(
     };
     let mut sent = before;
     let mut stepped = Stepped::Yes;
-    let mut skips = Some(step.skips);
+    // None: the count begins anew.
+    let mut skips = Some(step.skips).filter(|_| !step.begins);
     if let Some((target, message)) = step.send {
         let Some(queue) = Queue::find(connection, &target)? else {
             return Ok(Err(QueueError::Unknown(target)));
         };
         if step.alone && is_there(connection, &queue, before)? {
             stepped = Stepped::Held;
-            skips = Some(1);
+            skips = Some(step.skips.saturating_add(1));
         } else if queue.has_no_room(message.size()).is_some() {
             return Ok(Ok(Stepped::Full));
         } else {
@@ -77,10 +78,11 @@ pub(super) fn step(
     }
     connection
         .prepare_cached(
-            "UPDATE mark SET at = ?2, sent = ?3, skipped = coalesce(skipped + ?4, 0)
+            "UPDATE mark SET at = ?2, sent = ?3, skipped = coalesce(skipped + ?4, 0),
+                 begun = iif(?5, ?2, begun)
              WHERE name = ?1",
         )?
-        .execute(params![name.0, step.to, sent, skips])?;
+        .execute(params![name.0, step.to, sent, skips, step.begins])?;
     Ok(Ok(stepped))
 }
 

@@ -4,12 +4,16 @@
 //! - A fire comes when the wall clock has reached its time and its jitter. One that is more
 //!   than [`GRACE`] late, because the host did not run, the clock was set forward or nothing
 //!   could be stored, is **missed**: the schedule's policy decides.
+//! - Fires come in the order of their times: jitter never takes one beyond the next.
 //! - A fire that was sent is not sent again when the clock is set back: the schedule waits
 //!   until the clock has come to where it was. If it was set back by more than
-//!   [`SET_BACK`], the time before was wrong, and the schedule goes on from the new time.
+//!   [`SET_BACK`], the time before was wrong, and the schedule begins anew at the new time.
 //! - While the clock is before this version of Dunlin was made, it is not set: nothing fires.
 //!   What a schedule has come to by such a clock means nothing, and it begins when the clock
 //!   is set.
+
+#[cfg(test)]
+mod tests;
 
 use super::Entry;
 use crate::queue::Mark;
@@ -35,10 +39,21 @@ pub fn is_sane(now: i64) -> bool {
 pub struct Planned {
     /// The fire's time; or how far the schedule comes without one.
     pub scheduled: i64,
-    /// Whether it comes.
-    pub fires: bool,
-    /// Fires before it that do not; if it does not come itself, with it.
+    /// What happens then.
+    pub kind: Kind,
+    /// Fires before it that do not come; if it does not come itself, with it.
     pub missed: u32,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The fire comes.
+    Fires,
+    /// It was missed, and does not come.
+    Skips,
+    /// The schedule begins anew: what it had come to was by a wrong clock.
+    Begins,
 }
 
 /// What is to be done, in order.
@@ -56,7 +71,7 @@ pub fn next_look(entry: &Entry, mark: Mark, now: i64) -> Option<i64> {
         return Some(now);
     }
     let next = entry.schedule.when.next(mark.at, mark.begun)?;
-    Some(next.saturating_add(entry.jitter(next)))
+    Some(next.saturating_add(entry.jitter(next, mark.begun)))
 }
 
 /// Whether the clock by which it came where it stands was wrong.
@@ -70,26 +85,22 @@ pub fn plan(entry: &Entry, mark: Mark, now: i64) -> Plan {
     if is_lost(mark, now) {
         let begin = Planned {
             scheduled: now,
-            fires: false,
+            kind: Kind::Begins,
             missed: 0,
         };
         return Plan { steps: vec![begin] };
     }
     let when = &entry.schedule.when;
-    let fires_at = |scheduled: i64| scheduled.saturating_add(entry.jitter(scheduled));
+    let fires_at = |scheduled: i64| scheduled.saturating_add(entry.jitter(scheduled, mark.begun));
     let mut plan = Plan::default();
     let mut at = mark.at;
 
-    // Those that are late. Jitter may put a later one before an earlier one: what counts is
-    // the time at which it was to come.
-    let in_time = now.saturating_sub(GRACE);
-    let mut last_missed = when.previous(in_time, mark.begun);
-    while let Some(scheduled) = last_missed.filter(|scheduled| *scheduled > at) {
-        if fires_at(scheduled) <= in_time {
-            break;
-        }
-        last_missed = when.previous(scheduled - 1, mark.begun);
-    }
+    // Those that are late: up to the last whose time, with its jitter, is too long ago.
+    let too_late = now.saturating_sub(GRACE + 1);
+    let mut missed = std::iter::successors(when.previous(too_late, mark.begun), |time| {
+        when.previous(time - 1, mark.begun)
+    });
+    let last_missed = missed.find(|time| fires_at(*time) <= too_late);
     if let Some(last) = last_missed.filter(|last| *last > at) {
         let most = entry.schedule.missed.most();
         let kept = std::iter::successors(Some(last), |later| when.previous(later - 1, mark.begun));
@@ -106,14 +117,14 @@ pub fn plan(entry: &Entry, mark: Mark, now: i64) -> Plan {
         if kept.is_empty() {
             plan.steps.push(Planned {
                 scheduled: last,
-                fires: false,
+                kind: Kind::Skips,
                 missed,
             });
         }
         for scheduled in kept {
             plan.steps.push(Planned {
                 scheduled,
-                fires: true,
+                kind: Kind::Fires,
                 missed: std::mem::take(&mut missed),
             });
         }
@@ -127,7 +138,7 @@ pub fn plan(entry: &Entry, mark: Mark, now: i64) -> Plan {
         }
         plan.steps.push(Planned {
             scheduled,
-            fires: true,
+            kind: Kind::Fires,
             missed: 0,
         });
         at = scheduled;
