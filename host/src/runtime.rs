@@ -29,7 +29,7 @@ pub(crate) use cores::elsewhere;
 pub use cores::{Cores, Load};
 pub use engine::{MemoryReset, PagemapUnsafe};
 pub use error::{ComponentError, StartError};
-pub use inspect::inspect;
+pub use inspect::{Inspected, inspect};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
@@ -193,7 +193,7 @@ impl Runtime {
         version: &str,
         share: Arc<Share>,
     ) -> Result<Arc<Version>, Vec<ComponentError>> {
-        let (digest, code) = self.compiled(component).await?;
+        let (digest, code) = self.compiled(&spec, component).await?;
         let (mounts, state) = (spec.mounts.clone(), self.state.clone());
         let mounts = tokio::task::spawn_blocking(move || Mounts::open(&mounts, &state))
             .await
@@ -209,14 +209,24 @@ impl Runtime {
             .map_err(|error| vec![error])
     }
 
-    async fn compiled(&self, component: &Path) -> Result<(Digest, Component), Vec<ComponentError>> {
+    async fn compiled(
+        &self,
+        spec: &FunctionSpec,
+        component: &Path,
+    ) -> Result<(Digest, Component), Vec<ComponentError>> {
+        let spec = spec.clone();
         let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
         let component = component.to_owned();
         let wanted = CancellationToken::new();
         let cancelled = wanted.clone();
         let _unless_dropped = wanted.drop_guard();
         tokio::task::spawn_blocking(move || {
-            let bytes = inspect(&component)?;
+            let inspected = inspect(&component)?;
+            let unhandled = inspected.unhandled(&spec);
+            if !unhandled.is_empty() {
+                return Err(unhandled.into_iter().map(|(_, error)| error).collect());
+            }
+            let bytes = inspected.bytes;
             let digest = Digest::of(&bytes);
             let code = cache
                 .get(&engine, &digest, &bytes, &cancelled)

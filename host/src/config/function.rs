@@ -12,7 +12,7 @@ use crate::function::{
     Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, TIMEOUT_RANGE,
     WEIGHT_RANGE,
 };
-use crate::runtime::inspect;
+use crate::runtime::{ComponentError, Inspected, inspect};
 
 /// What the tables say.
 pub(super) struct Read<'a> {
@@ -88,8 +88,9 @@ struct Promises<'a>(Vec<(FunctionName, u32, Field<'a>)>);
 
 impl<'a> Reader<'a, '_> {
     fn function(&mut self, name: FunctionName, section: &Section<'a>) -> FunctionSpec {
+        let (component, inspected) = self.component(&name, section);
         let mut spec = FunctionSpec {
-            component: self.component(&name, section),
+            component,
             limits: self.limits(section),
             isolation: section.choice(
                 "isolation",
@@ -109,11 +110,22 @@ impl<'a> Reader<'a, '_> {
         };
         self.references.read(section, &mut spec);
         values::check_names(section, &spec);
+        for (key, error) in inspected.iter().flat_map(|seen| seen.unhandled(&spec)) {
+            if let Some(field) = section.get(key) {
+                field.problem(error.to_string(), error.remedy());
+            }
+        }
         section.unknown();
         spec
     }
 
-    fn component(&mut self, name: &FunctionName, section: &Section<'_>) -> ComponentSource {
+    /// Where the component is, and what it says of itself if it is there.
+    fn component(
+        &mut self,
+        name: &FunctionName,
+        section: &Section<'_>,
+    ) -> (ComponentSource, Option<Inspected>) {
+        let nowhere = (ComponentSource::File(PathBuf::new()), None);
         let source = section.get("source");
         let component = section.get("component");
         if let Some(field) = source.as_ref().or(component.as_ref()) {
@@ -130,28 +142,29 @@ impl<'a> Reader<'a, '_> {
                         "name the folder of one, relative to the manifest",
                     );
                 }
-                ComponentSource::Package {
-                    folder,
-                    built: None,
-                }
+                let built = None;
+                (ComponentSource::Package { folder, built }, None)
             }
             (None, Some(component)) => {
                 let file = self
                     .folder
                     .join(component.string("functions/hello.wasm").unwrap_or(""));
-                if component.value().is_str() {
-                    for error in inspect(&file).err().into_iter().flatten() {
+                let inspected = component.value().is_str().then(|| inspect(&file));
+                let inspected = inspected.and_then(|inspected| {
+                    let problem = |error: &ComponentError| {
                         component.problem(error.to_string(), error.remedy());
-                    }
-                }
-                ComponentSource::File(file)
+                    };
+                    let wrong = |errors: &Vec<ComponentError>| errors.iter().for_each(problem);
+                    inspected.inspect_err(wrong).ok()
+                });
+                (ComponentSource::File(file), inspected)
             }
             (Some(_), Some(component)) => {
                 component.problem(
                     "both `source` and `component` are given",
                     "leave one of them out",
                 );
-                ComponentSource::File(PathBuf::new())
+                nowhere
             }
             (None, None) => {
                 section.problem(
@@ -159,7 +172,7 @@ impl<'a> Reader<'a, '_> {
                     "name the folder of a cargo package as `source`, or a `.wasm` file as \
                      `component`",
                 );
-                ComponentSource::File(PathBuf::new())
+                nowhere
             }
         }
     }

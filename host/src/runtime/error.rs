@@ -66,6 +66,14 @@ pub enum ComponentError {
     /// It exports no handler.
     #[error("it exports no handler that Dunlin knows; what it exports: {0}")]
     NoHandler(String),
+    /// It exports no handler for something that brings its function events.
+    #[error("the component exports no handler for the {trigger}")]
+    Unhandled {
+        /// The one that is missing.
+        handler: Handler,
+        /// What brings the events, such as "queue `orders`".
+        trigger: String,
+    },
     /// It counts on something that is not done yet.
     #[error("it exports {}, which this version of Dunlin does not call yet", .0.join(" and "))]
     NotCalled(Vec<String>),
@@ -106,6 +114,10 @@ impl ComponentError {
             Self::NoHandler(_) => {
                 let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));
                 format!("export one of {}", names.join(", "))
+            }
+            Self::Unhandled { handler, .. } => {
+                let [needed, invoke] = [*handler, Handler::Invoke].map(|kind| kind.interfaces()[0]);
+                format!("export `{needed}` or `{invoke}`, or leave it out")
             }
             Self::Mount { remedy, .. } => (*remedy).into(),
             Self::Instantiate(_) => "see what its start functions do".into(),

@@ -7,6 +7,7 @@ use wasmparser::{Parser, Payload};
 
 use super::{CONTRACT, ComponentError, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
+use crate::function::FunctionSpec;
 use crate::invocation::Handler;
 
 /// Reads a component and checks its form, its imports and its exports. That their types
@@ -14,15 +15,58 @@ use crate::invocation::Handler;
 ///
 /// # Errors
 /// All that is wrong with it.
-pub fn inspect(file: &Path) -> Result<Vec<u8>, Vec<ComponentError>> {
+pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
     let bytes = read(file).map_err(|error| vec![error])?;
     let names = Names::of(&bytes).map_err(|error| vec![error])?;
     let problems = names.problems();
     if problems.is_empty() {
-        Ok(bytes)
+        let handlers = Handler::ALL.into_iter().filter(|kind| names.handles(*kind));
+        Ok(Inspected {
+            handlers: handlers.collect(),
+            bytes,
+        })
     } else {
         Err(problems)
     }
+}
+
+/// A component whose form, imports and exports are right.
+pub struct Inspected {
+    /// The component.
+    pub bytes: Vec<u8>,
+    handlers: Vec<Handler>,
+}
+
+impl Inspected {
+    /// Checks that there is a handler for whatever brings the function events. Answers the
+    /// key of those that have none, with what is wrong.
+    #[must_use]
+    pub fn unhandled(&self, spec: &FunctionSpec) -> Vec<(&'static str, ComponentError)> {
+        let routes = spec.routes.iter().map(|route| route.path.as_str());
+        let queues = spec.queues.iter().map(|mapping| mapping.queue.as_str());
+        let schedules = spec.schedules.iter().map(|schedule| schedule.name.as_str());
+        let bound = [
+            ("http", "route", Handler::Http, first(routes)),
+            ("queue", "queue", Handler::Queue, first(queues)),
+            ("schedule", "schedule", Handler::Schedule, first(schedules)),
+        ];
+        let unhandled = bound.into_iter().filter_map(|(key, noun, handler, first)| {
+            let trigger = format!("{noun} {}", first?);
+            // It may stand in for any other.
+            let handled = [handler, Handler::Invoke].map(|kind| self.handlers.contains(&kind));
+            (handled == [false; 2]).then_some((key, ComponentError::Unhandled { handler, trigger }))
+        });
+        unhandled.collect()
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn first<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<String> {
+    let first = names.next()?;
+    Some(match names.count() {
+        0 => format!("`{first}`"),
+        more => format!("`{first}` and {more} more"),
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
@@ -97,6 +141,14 @@ impl Names {
         Ok(())
     }
 
+    fn exports(&self, name: &str) -> bool {
+        self.exports.iter().any(|export| export == name)
+    }
+
+    fn handles(&self, handler: Handler) -> bool {
+        handler.interfaces().iter().any(|name| self.exports(name))
+    }
+
     fn problems(&self) -> Vec<ComponentError> {
         let mut problems = Vec::new();
         let missing: Vec<String> = self
@@ -108,9 +160,7 @@ impl Names {
         if !missing.is_empty() {
             problems.push(ComponentError::Import(missing));
         }
-        let exports = |name: &str| self.exports.iter().any(|export| export == name);
-        let handlers = Handler::ALL.iter().flat_map(|handler| handler.interfaces());
-        if !handlers.into_iter().any(exports) {
+        if !Handler::ALL.into_iter().any(|kind| self.handles(kind)) {
             let all: Vec<String> = self
                 .exports
                 .iter()
@@ -126,7 +176,7 @@ impl Names {
         // Better refused than deployed without what it counts on.
         let not_called: Vec<String> = NOT_CALLED
             .iter()
-            .filter(|name| exports(name))
+            .filter(|name| self.exports(name))
             .map(|name| format!("`{name}`"))
             .collect();
         if !not_called.is_empty() {

@@ -5,6 +5,7 @@ use dunlin_tests::{Failure, Host, example, guest, wat_component};
 
 use super::{run, stderr, stdout};
 use crate::http::PROBE;
+use crate::watch::{new_package, scratch_target};
 
 #[track_caller]
 fn refused(manifest: &str, files: &[(&str, &[u8])]) -> Failure {
@@ -183,6 +184,58 @@ fn a_handler_that_a_trigger_needs_is_missing() {
             "function.bare.component: ",
             "dunlin:event/http",
             "dunlin:event/invoke",
+        ],
+    );
+}
+
+/// `hello` handles HTTP and nothing else.
+#[test]
+fn a_trigger_without_a_handler_for_it_is_refused_with_its_line() {
+    let manifest = format!(
+        "[function.hello]\ncomponent = {:?}\n[[function.hello.queue]]\nname = \"orders\"\n\
+         [[function.hello.schedule]]\nname = \"nightly\"\nwhen = \"0 3 * * *\"\n[queue.orders]\n",
+        hello()
+    );
+    let failure = refused(&manifest, &[]);
+    for (line, trigger, handler) in [
+        (3, "queue", "the queue `orders`; export `dunlin:event/queue"),
+        (
+            5,
+            "schedule",
+            "the schedule `nightly`; export `dunlin:event/schedule",
+        ),
+    ] {
+        let (at, key) = (
+            format!("dunlin.toml:{line}: "),
+            format!("function.hello.{trigger}: "),
+        );
+        says(&failure, &[&at, &key, handler, "`dunlin:event/invoke"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("dunlin.toml"), manifest).unwrap();
+    let output = run(folder.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(stderr(&output).lines().count(), 2, "{}", stderr(&output));
+}
+
+#[test]
+fn a_trigger_without_a_handler_is_refused_once_the_package_is_built() {
+    let (_folder, package) = new_package("http", "only-http");
+    let manifest = package.join("dunlin.toml");
+    let mut text = std::fs::read_to_string(&manifest).unwrap();
+    text += "\n[[function.only-http.schedule]]\nname = \"nightly\"\nwhen = \"0 3 * * *\"\n";
+    std::fs::write(&manifest, text).unwrap();
+    let failure = Host::builder()
+        .folder(&package)
+        .env("CARGO_TARGET_DIR", scratch_target().to_str().unwrap())
+        .start_expecting_failure();
+    assert_eq!(failure.code, 64, "{failure:?}");
+    says(
+        &failure,
+        &[
+            "function.only-http.source: ",
+            "the component exports no handler for the schedule `nightly`",
+            "`dunlin:event/schedule",
         ],
     );
 }
