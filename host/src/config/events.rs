@@ -2,11 +2,13 @@
 //! what it may send to.
 
 use std::collections::BTreeSet;
+use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::document::{Field, Section};
+use super::queue::OWN;
 use crate::function::events::{
     ATTEMPTS_RANGE, BACKLOG_RANGE, BATCH_RANGE, BATCHES_RANGE, CATCH_UP_RANGE, DEAD_LETTERS,
     DEAD_LETTERS_FIFO, DEFAULT_BATCH, EVENT_AGE_RANGE, EVENT_RANGE, JITTER_RANGE, MAX_FIFO_BATCH,
@@ -109,7 +111,7 @@ impl<'a> References<'a> {
                 }
                 _ => {
                     table.problem(
-                        "it names not just one destination",
+                        "it does not name exactly one destination",
                         "write `{ queue = \"NAME\" }` or `{ function = \"NAME\" }`",
                     );
                     None
@@ -192,10 +194,9 @@ impl<'a> References<'a> {
         functions: &[FunctionSpec],
         queues: &mut [(QueueName, QueueSettings)],
     ) {
-        let own = [DEAD_LETTERS, DEAD_LETTERS_FIFO];
         for (name, field) in self.queues {
             let is_there = queues.iter().any(|(queue, _)| *queue == name);
-            if !is_there && !own.contains(&name.as_str()) {
+            if !is_there && !OWN.contains(&name.as_str()) {
                 field.problem(
                     format!("no queue `{name}`"),
                     format!("declare it as `[queue.{name}]`"),
@@ -222,10 +223,12 @@ impl<'a> References<'a> {
                         settings.visibility.as_secs_f64(),
                         timeout.as_secs_f64()
                     ),
-                    format!("set `visibility-timeout` of `[queue.{name}]` to six times as much"),
+                    format!(
+                        "set `visibility-timeout` of `[queue.{name}]` to six times the timeout"
+                    ),
                 );
             }
-            if settings.redrive.is_none() && !own.contains(&name.as_str()) {
+            if settings.redrive.is_none() && !OWN.contains(&name.as_str()) {
                 let target = if name.is_fifo() {
                     DEAD_LETTERS_FIFO
                 } else {
@@ -287,7 +290,11 @@ fn filter(table: &Section<'_>) -> Filter {
     let patterns = field.strings(example).unwrap_or_default();
     Filter::for_messages(patterns)
         .inspect_err(|error| {
-            field.problem(error.to_string(), "see the operator's guide, \"Filters\"");
+            let why = error.source().map(|source| format!(": {source}"));
+            field.problem(
+                format!("{error}{}", why.unwrap_or_default()),
+                "see the operator's guide, \"Filters\"",
+            );
         })
         .unwrap_or_default()
 }
@@ -308,16 +315,25 @@ fn schedules(section: &Section<'_>) -> Vec<Schedule> {
         };
         let zone = table.get("zone").and_then(|field| {
             let zone = Zone::parse(field.string("Europe/Berlin")?);
-            zone.inspect_err(|error| field.problem(error.to_string(), "use an IANA name"))
-                .ok()
+            zone.inspect_err(|error| {
+                let remedy = format!("use an IANA name such as `{}`", error.suggestion);
+                field.problem("no time zone", remedy);
+            })
+            .ok()
         });
         let zone = zone.unwrap_or_else(Zone::utc);
         let when = match table.get("when") {
             Some(field) => field.string("cron(0 3 * * ? *)").and_then(|text| {
                 Expression::parse(text, &zone)
                     .inspect_err(|error| {
-                        let part = error.field.map(|part| format!("its {part}: "));
-                        let what = format!("{}{}", part.unwrap_or_default(), error.what);
+                        let what = match error.field {
+                            Some(part) => format!(
+                                "its {part} `{}` is {}",
+                                error.value.escape_debug(),
+                                error.what
+                            ),
+                            None => error.what.clone(),
+                        };
                         field.problem(what, error.remedy.clone());
                     })
                     .ok()
@@ -384,15 +400,17 @@ fn missed(field: &Field<'_>) -> Missed {
         CATCH_UP_RANGE.start(),
         CATCH_UP_RANGE.end()
     );
-    match field.value().as_str() {
+    let value = field.value();
+    match value.as_str() {
         Some("skip") => Missed::Skip,
         Some("once") => Missed::Once,
-        Some(_) => {
-            field.problem("unknown word", remedy);
-            Missed::default()
-        }
-        None => field
+        None if value.as_integer().is_some() => field
             .number(CATCH_UP_RANGE)
             .map_or(Missed::default(), Missed::UpTo),
+        other => {
+            let what = other.map_or("neither a word nor a number", |_| "unknown word");
+            field.problem(what, remedy);
+            Missed::default()
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::document::{Field, Section};
 use crate::function::ByteSize;
+use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
 use crate::queue::settings::{
     BYTES_RANGE, DELAY_RANGE, MESSAGE_RANGE, MESSAGES_RANGE, RECEIVES_RANGE, RETENTION_RANGE,
     VISIBILITY_RANGE,
@@ -11,6 +12,9 @@ use crate::queue::{QueueName, QueueSettings, Redrive};
 /// How often a message is received before it is a dead letter, where only the queue for
 /// them is named: what AWS recommends for queues that functions read.
 const DEFAULT_RECEIVES: u32 = 5;
+
+/// The queues that are there without being declared.
+pub(super) const OWN: [&str; 2] = [DEAD_LETTERS, DEAD_LETTERS_FIFO];
 
 /// Reads all queues, and checks that those for dead letters are among them.
 pub(super) fn read_all(root: &Section<'_>) -> Vec<(QueueName, QueueSettings)> {
@@ -36,7 +40,8 @@ pub(super) fn read_all(root: &Section<'_>) -> Vec<(QueueName, QueueSettings)> {
         queues.push((name, settings));
     }
     for (redrive, field) in targets {
-        if !queues.iter().any(|(name, _)| *name == redrive.target) {
+        let is_own = OWN.contains(&redrive.target.as_str());
+        if !is_own && !queues.iter().any(|(name, _)| *name == redrive.target) {
             field.problem(
                 "no queue of that name",
                 format!("declare it as `[queue.{}]`", redrive.target),

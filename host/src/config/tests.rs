@@ -8,6 +8,8 @@ use crate::function::{
     AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Route, RouteMethod, Secret,
 };
 
+mod events;
+
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
 /// manifest in it comes to.
 struct Folder {
