@@ -55,7 +55,7 @@ pub struct SqliteQueues {
     key: ReceiptKey,
     clock: Arc<dyn Clock>,
     /// Who waits for messages, by queue.
-    waiting: Mutex<BTreeMap<QueueName, watch::Sender<()>>>,
+    waiters: Mutex<BTreeMap<QueueName, watch::Sender<()>>>,
 }
 
 impl SqliteQueues {
@@ -77,7 +77,7 @@ impl SqliteQueues {
             writer,
             key: ReceiptKey::new(key),
             clock,
-            waiting: Mutex::default(),
+            waiters: Mutex::default(),
         };
         Ok((queues, thread))
     }
@@ -88,15 +88,15 @@ impl SqliteQueues {
         &self.key
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<QueueName, watch::Sender<()>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiters(&self) -> MutexGuard<'_, BTreeMap<QueueName, watch::Sender<()>>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes who waits for messages of these queues.
     fn arrived<'a>(&self, queues: impl IntoIterator<Item = &'a QueueName>) {
-        let waiting = self.waiting();
+        let waiters = self.waiters();
         for queue in queues {
-            if let Some(arrivals) = waiting.get(queue) {
+            if let Some(arrivals) = waiters.get(queue) {
                 arrivals.send_replace(());
             }
         }
@@ -204,10 +204,10 @@ impl QueueStore for SqliteQueues {
     }
 
     fn arrivals(&self, queue: &QueueName) -> watch::Receiver<()> {
-        let mut waiting = self.waiting();
+        let mut waiters = self.waiters();
         // Those that nobody waits for any more go when others come.
-        waiting.retain(|_, arrivals| arrivals.receiver_count() > 0);
-        let arrivals = waiting.entry(queue.clone()).or_default();
+        waiters.retain(|_, arrivals| arrivals.receiver_count() > 0);
+        let arrivals = waiters.entry(queue.clone()).or_default();
         arrivals.subscribe()
     }
 
@@ -270,7 +270,7 @@ impl QueueStore for SqliteQueues {
                 redrive(connection, at, &dead_letters, room)
             });
             let redriven = redriven.await?;
-            let all: Vec<QueueName> = self.waiting().keys().cloned().collect();
+            let all: Vec<QueueName> = self.waiters().keys().cloned().collect();
             self.arrived(&all);
             Ok(redriven)
         })

@@ -4,6 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod backup;
+
 struct Fixed(AtomicI64);
 
 impl Clock for Fixed {

@@ -5,7 +5,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::queue::Redrive;
 
+mod buried;
+mod marks;
+mod migration;
 mod model;
+mod names;
+mod sizes;
+mod time;
 
 /// A clock that a test sets.
 #[derive(Default)]
@@ -51,10 +57,16 @@ impl Restartable {
 
     /// Ends the store and opens it anew.
     pub(super) fn restart(&mut self) {
+        self.restart_after(Duration::ZERO);
+    }
+
+    /// Ends the store, and opens it anew after this time.
+    pub(super) fn restart_after(&mut self, time: Duration) {
         if let Some((queues, thread)) = self.open.take() {
             drop(queues);
             thread.join().unwrap();
         }
+        self.pass(time);
         let path = self.folder.path().join("queue.db");
         self.open = Some(SqliteQueues::open(&path, self.clock.clone()).unwrap());
     }

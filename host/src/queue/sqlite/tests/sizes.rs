@@ -1,0 +1,77 @@
+//! What one receive brings at most.
+
+use super::*;
+
+const MIB: usize = 1 << 20;
+
+fn roomy() -> QueueSettings {
+    QueueSettings {
+        max_message: MIB as u64,
+        ..QueueSettings::default()
+    }
+}
+
+fn large(size: usize) -> NewMessage {
+    NewMessage::of(vec![b'x'; size])
+}
+
+async fn send_large(host: &Restartable, queue: &str, groups: &[&str]) {
+    let all = groups.iter().enumerate().map(|(number, group)| NewMessage {
+        group: Some((*group).to_owned()),
+        deduplication: Some(number.to_string()),
+        ..large(MIB)
+    });
+    let sent = host.queues().send(name(queue), all.collect()).await;
+    assert!(sent.unwrap().iter().all(Result::is_ok));
+}
+
+/// Receives and settles until nothing comes. Answers how many came each time.
+async fn drain(host: &Restartable, queue: &str) -> Vec<usize> {
+    let mut counts = Vec::new();
+    loop {
+        let got = received(host, queue, 10).await;
+        if got.is_empty() {
+            return counts;
+        }
+        counts.push(got.len());
+        settle_all(host, &got, Settlement::Done).await;
+    }
+}
+
+#[tokio::test]
+async fn a_receive_of_large_messages_stops_at_six_mib() {
+    let host = with(roomy(), "q").await;
+    send_large(&host, "q", &["", "", "", "", "", "", "", ""]).await;
+    assert_eq!(drain(&host, "q").await, [6, 2]);
+}
+
+#[tokio::test]
+async fn groups_of_large_messages_come_in_parts_and_nothing_is_stuck() {
+    let host = with(roomy(), "q.fifo").await;
+    // Within one group, and where the next group is what does not fit.
+    send_large(&host, "q.fifo", &["a"; 8]).await;
+    assert_eq!(drain(&host, "q.fifo").await, [6, 2]);
+    let groups = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    host.pass(Duration::from_mins(6));
+    send_large(&host, "q.fifo", &groups).await;
+    assert_eq!(drain(&host, "q.fifo").await, [6, 2]);
+}
+
+#[tokio::test]
+async fn one_that_is_larger_than_all_comes_alone() {
+    let host = Restartable::new();
+    // Only the host's own queues take such.
+    let own = QueueName::internal("async", "f");
+    let settings = vec![(own.clone(), QueueSettings::default())];
+    host.queues().put(settings, Owner::Host).await.unwrap();
+    let all = vec![large(7 * MIB), large(7 * MIB), large(1)];
+    let sent = host.queues().send(own.clone(), all).await.unwrap();
+    assert!(sent.iter().all(Result::is_ok));
+    for expected in [&[7 * MIB][..], &[7 * MIB], &[1]] {
+        let got = host.queues().receive(own.clone(), 10, None, Held::Host);
+        let got = got.await.unwrap();
+        let sizes: Vec<usize> = got.iter().map(|d| d.message.body.len()).collect();
+        assert_eq!(sizes, expected);
+        settle_all(&host, &got, Settlement::Done).await;
+    }
+}
