@@ -13,12 +13,14 @@ use crate::queue::{
 };
 use crate::store::Moment;
 
-/// Messages that may be received now, in order.
-pub(super) fn candidates(
+/// Messages that may be received now, in order, beside so many bytes that are received
+/// already.
+fn candidates(
     connection: &Connection,
     now: i64,
     queue: &Queue,
     most: usize,
+    received: u64,
 ) -> rusqlite::Result<Found> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     if !queue.name.is_fifo() {
@@ -27,7 +29,7 @@ pub(super) fn candidates(
              ORDER BY visible, sequence LIMIT ?3"
         );
         let mut statement = connection.prepare_cached(&text)?;
-        let mut found = Found::default();
+        let mut found = Found::beside(received);
         for row in statement.query_map([queue.id, now, most], Stored::of)? {
             if !found.take(row?) {
                 break;
@@ -45,7 +47,7 @@ pub(super) fn candidates(
         "SELECT {COLUMNS} FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT ?3"
     );
     let mut statement = connection.prepare_cached(&text)?;
-    let mut found = Found::default();
+    let mut found = Found::beside(received);
     for group in lanes? {
         let left = most - i64::try_from(found.rows.len()).unwrap_or(most);
         if left <= 0 || found.is_full {
@@ -69,19 +71,27 @@ pub(super) fn candidates(
 }
 
 /// Rows that fit together into one receive.
-#[derive(Default)]
-pub(super) struct Found {
+struct Found {
     rows: Vec<Stored>,
     bytes: u64,
     is_full: bool,
 }
 
 impl Found {
+    fn beside(bytes: u64) -> Self {
+        Self {
+            rows: Vec::new(),
+            bytes,
+            is_full: false,
+        }
+    }
+
     /// Takes one more, if there is room for it: the first always has it.
     fn take(&mut self, stored: Stored) -> bool {
-        self.bytes += stored.size.unsigned_abs();
-        self.is_full = self.bytes > MAX_RECEIVED && !self.rows.is_empty();
+        let bytes = self.bytes + stored.size.unsigned_abs();
+        self.is_full = bytes > MAX_RECEIVED && self.bytes > 0;
         if !self.is_full {
+            self.bytes = bytes;
             self.rows.push(stored);
         }
         !self.is_full
@@ -102,10 +112,11 @@ pub(super) fn receive(
     };
     let visible = now.saturating_add(millis(visibility.unwrap_or(queue.settings.visibility)));
     let mut received = Vec::new();
+    let mut bytes = 0;
     let mut walked = 0;
     // Those that have expired or failed too often make room for others.
     while received.len() < most && walked < CHUNK {
-        let found = candidates(connection, now, &queue, most - received.len())?;
+        let found = candidates(connection, now, &queue, most - received.len(), bytes)?;
         if found.rows.is_empty() {
             break;
         }
@@ -150,6 +161,7 @@ pub(super) fn receive(
                     held_as(held),
                     stored.round + 1,
                 ])?;
+            bytes += stored.size.unsigned_abs();
             received.push(Delivery {
                 receipt: Receipt {
                     queue: queue.id,

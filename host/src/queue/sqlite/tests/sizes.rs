@@ -75,3 +75,19 @@ async fn one_that_is_larger_than_all_comes_alone() {
         settle_all(&host, &got, Settlement::Done).await;
     }
 }
+
+#[tokio::test]
+async fn dead_letters_and_old_messages_on_the_way_make_no_receive_larger() {
+    let settings = QueueSettings {
+        max_message: MIB as u64,
+        ..dead_after(1, "dead")
+    };
+    let host = with(settings, "q").await;
+    sent(&host, "q", &["1", "2", "3", "4", "5"]).await;
+    received(&host, "q", 5).await;
+    host.pass(Duration::from_secs(31));
+    send_large(&host, "q", &[""; 10]).await;
+    // Five go to the dead letters and make room for five more of ten.
+    assert_eq!(drain(&host, "q").await, [6, 4]);
+    assert_eq!(received(&host, "dead", 10).await.len(), 5);
+}
