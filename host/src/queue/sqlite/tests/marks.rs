@@ -19,6 +19,7 @@ fn step(from: i64, to: i64) -> Step {
         send: Some((name("q"), NewMessage::of("tick"))),
         skips: 0,
         alone: false,
+        begins: false,
     }
 }
 
