@@ -51,6 +51,7 @@ fn a_fire_comes_when_it_is_due_with_its_payload() {
             .collect()
     };
     scene.steps("lambda", "done", 2.0);
+    scene.says("invoked", 2);
     let (bare, given): (Vec<Value>, Vec<Value>) = payloads()
         .into_iter()
         .partition(|event| event["source"] == "aws.events");

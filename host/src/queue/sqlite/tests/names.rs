@@ -8,14 +8,14 @@ fn own() -> QueueName {
 
 #[test]
 fn nobody_else_can_name_them() {
-    assert_eq!(own().as_str(), "@async/thumbnail");
+    assert_eq!(own().as_str(), "@async:thumbnail");
     assert!(own().is_internal() && !name("q").is_internal());
-    for text in ["@async/thumbnail", "@q", "@"] {
+    for text in ["@async:thumbnail", "@q", "@"] {
         assert!(QueueName::new(text).is_err(), "{text}");
         let json = format!("\"{text}\"");
         assert!(serde_json::from_str::<QueueName>(&json).is_err(), "{text}");
     }
-    assert_eq!(QueueName::stored("@async/thumbnail"), Ok(own()));
+    assert_eq!(QueueName::stored("@async:thumbnail"), Ok(own()));
     assert!(QueueName::stored("no name").is_err());
 }
 
