@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod guard;
 pub mod lambda;
 pub mod operator;
+pub mod schedules;
 pub mod server;
 pub mod sigv4;
 pub mod sqs;

@@ -25,6 +25,7 @@ use crate::api::credentials::{Credentials, CredentialsError};
 use crate::api::guard::Guard;
 use crate::api::lambda::Lambda;
 use crate::api::operator::Operator;
+use crate::api::schedules::Schedules;
 use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
 use crate::config::{Config, Problem, Problems, Signatures};
@@ -295,6 +296,7 @@ impl App {
                 queues.receipt_key().clone(),
                 identity.account.clone(),
                 identity.region.clone(),
+                Schedules { timetable, clock },
                 api_drained.clone(),
             ),
             operator: metrics_socket.is_none().then(|| operator.clone()),

@@ -12,6 +12,7 @@ pub mod invoke;
 pub mod man;
 pub mod new;
 pub mod queue;
+pub mod schedule;
 #[cfg(test)]
 mod tests;
 pub mod up;
@@ -59,6 +60,7 @@ pub enum Command {
     Invoke(invoke::Args),
     Check(check::Args),
     Queue(queue::Args),
+    Schedule(schedule::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

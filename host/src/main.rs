@@ -51,6 +51,7 @@ fn run(cli: Cli, variables: &Variables) -> Exit {
             Command::Build(args) => cli::build::run(args, variables).await,
             Command::Invoke(args) => cli::invoke::run(args).await,
             Command::Queue(args) => cli::queue::run(args).await,
+            Command::Schedule(args) => cli::schedule::run(args).await,
             Command::Check(args) => cli::check::run(args, variables),
             Command::Completions(args) => cli::completions::run(args),
             Command::Man(args) => cli::man::run(args),

@@ -4,6 +4,7 @@ mod cache;
 mod functions;
 mod queue;
 mod refusals;
+mod schedule;
 mod starting;
 
 use std::fs::{metadata, read_dir};

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::schedules::Schedules;
 use crate::queue::{
     Delivery, Held, Owner, QueueError, QueueName, QueueStore, Receipt, ReceiptKey, Settled,
     Settlement,
@@ -35,7 +36,7 @@ use shapes::{
 /// The header that names an operation, and what its value begins with.
 const TARGET: &str = "x-amz-target";
 const PREFIX: &str = "AmazonSQS.";
-/// What SQS has no operation for, for `dunlin queue`.
+/// What SQS has no operation for, for `dunlin queue` and `dunlin schedule`.
 const OWN: &str = "Dunlin.";
 /// A batch has up to ten entries.
 const MAX_BATCH: usize = 10;
@@ -74,6 +75,8 @@ pub struct Sqs {
     key: ReceiptKey,
     account: String,
     region: String,
+    /// What else one of our own operations shows.
+    schedules: Schedules,
     /// Who waits for messages when the host drains is sent away.
     draining: watch::Receiver<bool>,
 }
@@ -121,6 +124,7 @@ impl Sqs {
         key: ReceiptKey,
         account: String,
         region: String,
+        schedules: Schedules,
         draining: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -128,6 +132,7 @@ impl Sqs {
             key,
             account,
             region,
+            schedules,
             draining,
         }
     }
@@ -159,6 +164,7 @@ impl Sqs {
             "Dunlin.ListQueueDepths" => self.depths().await,
             "Dunlin.PeekQueue" => self.peek(parse(body)?).await,
             "Dunlin.RedriveQueue" => self.redrive(parse(body)?).await,
+            "Dunlin.ListSchedules" => answer(&self.schedules.list()),
             "Dunlin.PurgeQueue" => self.purge_and_count(parse(body)?).await,
             other => Err(SqsError::Unsupported(format!(
                 "this host does not have the operation {other}"

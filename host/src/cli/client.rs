@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, request, response};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 
 use crate::api::credentials::{Credentials, FILE_NAME};
 use crate::api::sigv4::{PayloadHash, Signer};
@@ -50,6 +51,18 @@ fn parse_url(text: &str) -> Result<String, InvalidUrl> {
 const REGION: &str = "edge-1";
 
 impl HostArgs {
+    /// Does an operation of the SQS API, or one of our own beside them.
+    ///
+    /// # Errors
+    /// If the host is not reached, or refuses.
+    pub(super) async fn operate(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = Request::post("/")
+            .header("content-type", "application/x-amz-json-1.0")
+            .header("x-amz-target", operation);
+        let (_, answer) = self.ask("sqs", request, body.to_string().into()).await?;
+        serde_json::from_slice(&answer).context("the host's answer is not JSON")
+    }
+
     /// Sends a request, signed for this service if there is a key, and reads the answer.
     ///
     /// # Errors

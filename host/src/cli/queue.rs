@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use http::Request;
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -92,15 +91,6 @@ fn name(text: &str) -> Result<QueueName, InvalidQueueName> {
     QueueName::stored(text)
 }
 
-/// Asks the host.
-async fn ask(host: &HostArgs, target: &str, body: &Value) -> anyhow::Result<Value> {
-    let request = Request::post("/")
-        .header("content-type", "application/x-amz-json-1.0")
-        .header("x-amz-target", target);
-    let (_, answer) = host.ask("sqs", request, body.to_string().into()).await?;
-    serde_json::from_slice(&answer).context("the host's answer is not JSON")
-}
-
 /// As the API names a queue: the rest of the URL does not count.
 fn url(queue: &QueueName) -> String {
     format!("http://host/account/{queue}")
@@ -113,7 +103,7 @@ fn url(queue: &QueueName) -> String {
 pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     let text = match &args.command {
         Command::Ls { host } => {
-            let answer = ask(host, "Dunlin.ListQueueDepths", &json!({})).await?;
+            let answer = host.operate("Dunlin.ListQueueDepths", &json!({})).await?;
             let queues = answer["Queues"].as_array().cloned().unwrap_or_default();
             let line = |queue: &Value| {
                 let cell = |name: &str| match &queue[name] {
@@ -152,12 +142,12 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
                     request[name] = value.as_str().into();
                 }
             }
-            let answer = ask(host, "AmazonSQS.SendMessage", &request).await?;
+            let answer = host.operate("AmazonSQS.SendMessage", &request).await?;
             format!("{}\n", answer["MessageId"].as_str().unwrap_or_default())
         }
         Command::Peek { queue, most, host } => {
             let request = json!({ "QueueUrl": url(queue), "Most": most });
-            let answer = ask(host, "Dunlin.PeekQueue", &request).await?;
+            let answer = host.operate("Dunlin.PeekQueue", &request).await?;
             let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
             messages
                 .iter()
@@ -166,12 +156,12 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Command::Redrive { queue, most, host } => {
             let request = json!({ "QueueUrl": url(queue), "Most": most });
-            let answer = ask(host, "Dunlin.RedriveQueue", &request).await?;
+            let answer = host.operate("Dunlin.RedriveQueue", &request).await?;
             format!("{}\n", answer["Messages"])
         }
         Command::Purge { queue, host } => {
             let request = json!({ "QueueUrl": url(queue) });
-            let answer = ask(host, "Dunlin.PurgeQueue", &request).await?;
+            let answer = host.operate("Dunlin.PurgeQueue", &request).await?;
             format!("{}\n", answer["Messages"])
         }
     };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::invalid::shown;
@@ -64,6 +65,18 @@ impl Zone {
         &self.name
     }
 
+    /// Milliseconds since 1970 as RFC 3339 has them, in local time with its offset.
+    #[must_use]
+    pub fn rfc3339(&self, millis: i64) -> String {
+        let moment = Timestamp::from_millisecond(millis);
+        // Only years that no clock shows cannot be written.
+        let written = moment.map(|moment| {
+            let offset = self.rules.to_offset(moment);
+            moment.display_with_offset(offset).to_string()
+        });
+        written.unwrap_or_default()
+    }
+
     pub(super) fn rules(&self) -> &TimeZone {
         &self.rules
     }
@@ -79,4 +92,24 @@ fn suggestion(name: &str) -> Option<String> {
             let known = known.rsplit_once('/');
             known.is_some_and(|(_, known)| known.eq_ignore_ascii_case(&city))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_in_local_time_with_its_offset() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let kathmandu = Zone::parse("Asia/Kathmandu").unwrap();
+        for (zone, millis, expected) in [
+            (&berlin, 1_772_323_200_000, "2026-03-01T01:00:00+01:00"),
+            (&berlin, 1_774_746_000_000, "2026-03-29T03:00:00+02:00"),
+            (&kathmandu, 1_772_323_200_000, "2026-03-01T05:45:00+05:45"),
+            (&Zone::utc(), 1_772_323_200_000, "2026-03-01T00:00:00+00:00"),
+            (&Zone::utc(), i64::MAX, ""),
+        ] {
+            assert_eq!(zone.rfc3339(millis), expected);
+        }
+    }
 }
