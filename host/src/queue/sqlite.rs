@@ -159,8 +159,8 @@ impl QueueStore for SqliteQueues {
                 .write(move |connection, _| delete(connection, &name))
                 .await?;
             // Nobody sees them any more; should the host end here, the next start goes on.
-            self.in_pieces(u64::MAX, move |connection, at, room| {
-                schema::drop_rows(connection, at.now, id, i64::MAX, room).map(Ok)
+            self.in_pieces(u64::MAX, move |connection, _, room| {
+                schema::drop_rows(connection, id, i64::MAX, room).map(Ok)
             })
             .await?;
             Ok(())
@@ -255,8 +255,8 @@ impl QueueStore for SqliteQueues {
                     Ok(Ok((queue.id, last)))
                 })
                 .await?;
-            self.in_pieces(u64::MAX, move |connection, at, room| {
-                schema::drop_rows(connection, at.now, id, last, room).map(Ok)
+            self.in_pieces(u64::MAX, move |connection, _, room| {
+                schema::drop_rows(connection, id, last, room).map(Ok)
             })
             .await
         })
@@ -521,7 +521,7 @@ fn insert(
     };
     queue.count(connection, 1, size)?;
     if let Some(group) = &group {
-        refresh_lane(connection, now, queue.id, group)?;
+        refresh_lane(connection, queue.id, group)?;
     }
     if let Some(key) = &deduplication {
         schema::note_seen(connection, queue.id, key, now + millis(DEDUPLICATION), sent)?;
@@ -529,13 +529,9 @@ fn insert(
     Ok(sent)
 }
 
-/// Says from when on the first message of a group may be received.
-fn refresh_lane(
-    connection: &Connection,
-    now: i64,
-    queue: i64,
-    group: &str,
-) -> rusqlite::Result<()> {
+/// Says from when on the first message of a group may be received: from when it is visible,
+/// and so are all that are held. That follows from the messages alone, whenever it is said.
+fn refresh_lane(connection: &Connection, queue: i64, group: &str) -> rusqlite::Result<()> {
     let head: Option<i64> = connection
         .prepare_cached(
             "SELECT visible FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT 1",
@@ -548,18 +544,18 @@ fn refresh_lane(
             .execute(params![queue, group])?;
         return Ok(());
     };
-    let in_flight: Option<i64> = connection
+    let held: Option<i64> = connection
         .prepare_cached(
             "SELECT max(visible) FROM message
-             WHERE queue = ?1 AND grp = ?2 AND grp IS NOT NULL AND held != 0 AND visible > ?3",
+             WHERE queue = ?1 AND grp = ?2 AND grp IS NOT NULL AND held != 0",
         )?
-        .query_row(params![queue, group, now], |row| row.get(0))?;
+        .query_row(params![queue, group], |row| row.get(0))?;
     connection
         .prepare_cached(
             "INSERT INTO lane (queue, grp, visible) VALUES (?1, ?2, ?3)
              ON CONFLICT (queue, grp) DO UPDATE SET visible = excluded.visible",
         )?
-        .execute(params![queue, group, head.max(in_flight.unwrap_or(head))])?;
+        .execute(params![queue, group, head.max(held.unwrap_or(head))])?;
     Ok(())
 }
 
@@ -619,8 +615,8 @@ fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> 
         queue.count(connection, -1, -size)?;
         source.count(connection, 1, size)?;
         if let Some(group) = group {
-            refresh_lane(connection, now, queue.id, &group)?;
-            refresh_lane(connection, now, source.id, &group)?;
+            refresh_lane(connection, queue.id, &group)?;
+            refresh_lane(connection, source.id, &group)?;
         }
         moved += 1;
     }

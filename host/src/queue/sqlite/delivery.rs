@@ -64,7 +64,7 @@ fn candidates(
         }
         if found.rows.len() == before && !found.is_full {
             // Due without a message that is: it must not stand before the others again.
-            refresh_lane(connection, now, queue.id, &group)?;
+            refresh_lane(connection, queue.id, &group)?;
         }
     }
     Ok(found)
@@ -174,7 +174,7 @@ pub(super) fn receive(
         }
         groups.dedup();
         for group in groups {
-            refresh_lane(connection, now, queue.id, &group)?;
+            refresh_lane(connection, queue.id, &group)?;
         }
         // With a visibility of zero the same would be found again.
         if (is_full || visible <= now) && !received.is_empty() {
@@ -285,8 +285,8 @@ fn move_to(
     queue.count(connection, -1, -size)?;
     target.count(connection, 1, size)?;
     if let Some(group) = group {
-        refresh_lane(connection, now, queue.id, &group)?;
-        refresh_lane(connection, now, target.id, &group)?;
+        refresh_lane(connection, queue.id, &group)?;
+        refresh_lane(connection, target.id, &group)?;
     }
     schema::sweep(connection, at, target.id)?;
     Ok(())
@@ -434,7 +434,7 @@ pub(super) fn settle_one(
         }
     };
     if let Some(group) = group {
-        refresh_lane(connection, now, id, &group)?;
+        refresh_lane(connection, id, &group)?;
     }
     Ok(settled)
 }

@@ -171,9 +171,8 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
         "UPDATE message SET visible = 0, held = 0 WHERE held = 2",
         [],
     )?;
-    let now = last_commit(connection)?;
     for (queue, group) in groups? {
-        super::refresh_lane(connection, now, queue, &group)?;
+        super::refresh_lane(connection, queue, &group)?;
     }
     connection.execute_batch(
         "
@@ -186,7 +185,6 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
 /// Drops up to so many messages of a queue, none later than `last`. Answers how many.
 pub(super) fn drop_rows(
     connection: &Connection,
-    now: i64,
     queue: i64,
     last: i64,
     most: u64,
@@ -198,7 +196,6 @@ pub(super) fn drop_rows(
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     drop_all(
         connection,
-        now,
         queue,
         &mut statement,
         params![queue, last, most],
@@ -217,7 +214,6 @@ pub(super) fn sweep(connection: &Connection, at: Moment, queue: i64) -> rusqlite
     )?;
     drop_all(
         connection,
-        at.now,
         queue,
         &mut statement,
         params![queue, at.age, SWEPT],
@@ -227,7 +223,6 @@ pub(super) fn sweep(connection: &Connection, at: Moment, queue: i64) -> rusqlite
 /// Drops the messages that a statement finds.
 fn drop_all(
     connection: &Connection,
-    now: i64,
     queue: i64,
     statement: &mut Statement<'_>,
     parameters: &[&dyn ToSql],
@@ -244,7 +239,7 @@ fn drop_all(
         dropped += 1;
     }
     for group in groups {
-        super::refresh_lane(connection, now, queue, &group)?;
+        super::refresh_lane(connection, queue, &group)?;
     }
     Ok(dropped)
 }

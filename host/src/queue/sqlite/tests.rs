@@ -6,6 +6,7 @@ use super::*;
 use crate::queue::Redrive;
 
 mod buried;
+mod fifo_model;
 mod marks;
 mod migration;
 mod model;

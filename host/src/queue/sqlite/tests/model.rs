@@ -36,7 +36,7 @@ enum Operation {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum How {
+pub(super) enum How {
     Done,
     Hide(u64),
     Retry(u64),
@@ -44,21 +44,25 @@ enum How {
     Reject,
 }
 
-fn operations() -> impl Strategy<Value = Vec<Operation>> {
+pub(super) fn how() -> impl Strategy<Value = How> {
     let seconds = 0_u64..40;
-    let how = prop_oneof![
+    prop_oneof![
         3 => Just(How::Done),
         1 => seconds.clone().prop_map(How::Hide),
         3 => seconds.clone().prop_map(How::Retry),
-        1 => seconds.clone().prop_map(How::Release),
+        1 => seconds.prop_map(How::Release),
         1 => Just(How::Reject),
-    ];
+    ]
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let seconds = 0_u64..40;
     let operation = prop_oneof![
         6 => (1_usize..4, prop_oneof![Just(0), seconds.clone()])
             .prop_map(|(count, delay)| Operation::Send { count, delay }),
         6 => (1_usize..5, any::<bool>())
             .prop_map(|(most, by_host)| Operation::Receive { most, by_host }),
-        8 => (any::<usize>(), how).prop_map(|(which, how)| Operation::Settle { which, how }),
+        8 => (any::<usize>(), how()).prop_map(|(which, how)| Operation::Settle { which, how }),
         5 => seconds.prop_map(Operation::Pass),
         1 => (1_i64..100_000).prop_map(Operation::SetBack),
         1 => Just(Operation::Restart),
@@ -182,7 +186,7 @@ impl Model {
     }
 }
 
-fn settlement(how: How) -> Settlement {
+pub(super) fn settlement(how: How) -> Settlement {
     let seconds = Duration::from_secs;
     match how {
         How::Done => Settlement::Done,
@@ -319,7 +323,7 @@ async fn compare(operations: Vec<Operation>) {
 }
 
 /// Commits something that changes nothing else.
-async fn see_time(host: &Restartable, number: usize) {
+pub(super) async fn see_time(host: &Restartable, number: usize) {
     let settings = QueueSettings {
         max_messages: number as u64 + 1,
         ..QueueSettings::default()
