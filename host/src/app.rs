@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -30,7 +31,8 @@ use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
 use crate::config::{Config, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
-use crate::function::FunctionSpec;
+use crate::function::{Destination, FunctionName, FunctionSpec};
+use crate::invocation::Handler;
 use crate::queue::sqlite::SqliteQueues;
 use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
@@ -252,6 +254,7 @@ impl App {
             dispatcher: Arc::clone(&parts.dispatcher),
             queues: Arc::clone(&store),
             budget: Arc::clone(parts.runtime.budget()),
+            blocking: Handle::current(),
             telemetry: parts.telemetry.clone(),
             account: identity.account.as_str().into(),
             region: identity.region.as_str().into(),
@@ -501,6 +504,7 @@ impl Parts {
                 ),
             }
         }
+        problems.extend(deaf(config, &versions));
         if problems.is_empty() {
             Ok(versions)
         } else {
@@ -540,6 +544,34 @@ impl Parts {
         self.dispatcher.deploy(catalogue);
         Ok(())
     }
+}
+
+/// Functions that others are to invoke, and that cannot be.
+fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Problem> {
+    let cannot = |name: &FunctionName| {
+        let found = versions.iter().find(|(spec, _)| spec.name == *name);
+        found.is_some_and(|(_, version)| !version.handles(Handler::Invoke))
+    };
+    let mut problems = Vec::new();
+    for spec in &config.functions {
+        let destinations = [&spec.events.on_success, &spec.events.on_failure];
+        let destinations = destinations.into_iter().flatten();
+        let destinations = destinations.filter_map(|destination| match destination {
+            Destination::Function(name) => Some(name),
+            Destination::Queue(_) => None,
+        });
+        for name in destinations
+            .chain(&spec.invokes)
+            .filter(|name| cannot(name))
+        {
+            let what = format!(
+                "it sends events to the function `{name}`, which exports no `{}`",
+                Handler::Invoke.interfaces()[0]
+            );
+            problems.push(config.places[&spec.name].problem(what, "name another function"));
+        }
+    }
+    problems
 }
 
 fn bind(address: SocketAddr, key: &'static str) -> Result<std::net::TcpListener, AppError> {

@@ -160,6 +160,12 @@ async fn run<T: Send + 'static>(
 ) -> Ended<T> {
     let version = &function.version;
     let common = &version.common;
+    // It was accepted for another version, perhaps.
+    if !version.handles(event.handler()) {
+        let handler = event.handler().interfaces()[0];
+        let what = format!("{} exports no `{handler}`", common.spec.name);
+        return record.failed(Failure::host(what));
+    }
     record.leased();
     // The wait for an instance counts: a client's time passes all the same.
     let deadline = Instant::now() + common.spec.limits.timeout;

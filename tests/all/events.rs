@@ -39,7 +39,7 @@ pub(crate) const CONSUMER: &str = r#"
 component = "{consumer}"
 timeout = "1s"
 sends-to = ["out", "out.fifo"]
-invokes = ["consumer", "lambda"]
+invokes = ["lambda"]
 
 [function.lambda]
 component = "{lambda-consumer}"

@@ -199,7 +199,7 @@ impl<'a> References<'a> {
             if !is_there && !OWN.contains(&name.as_str()) {
                 field.problem(
                     format!("no queue `{name}`"),
-                    format!("declare it as `[queue.{name}]`"),
+                    format!("declare it as `[queue.{}]`", name.toml_key()),
                 );
             }
         }
@@ -219,7 +219,7 @@ impl<'a> References<'a> {
                 field.problem(
                     format!(
                         "the queue's `visibility-timeout` of {} s is less than the function's \
-                         `timeout` of {} s: messages would come again while they are handled",
+                         `timeout` of {} s: as at Lambda, it must not be",
                         settings.visibility.as_secs_f64(),
                         timeout.as_secs_f64()
                     ),

@@ -44,7 +44,7 @@ pub(super) fn read_all(root: &Section<'_>) -> Vec<(QueueName, QueueSettings)> {
         if !is_own && !queues.iter().any(|(name, _)| *name == redrive.target) {
             field.problem(
                 "no queue of that name",
-                format!("declare it as `[queue.{}]`", redrive.target),
+                format!("declare it as `[queue.{}]`", redrive.target.toml_key()),
             );
         }
     }

@@ -68,6 +68,15 @@ impl QueueName {
         &self.0
     }
 
+    /// As a key of TOML: one with a dot stands in quotes.
+    #[must_use]
+    pub fn toml_key(&self) -> String {
+        match self.0.contains('.') {
+            true => format!("\"{}\"", self.0),
+            false => self.0.as_ref().to_owned(),
+        }
+    }
+
     /// Whether it is that of a FIFO queue.
     #[must_use]
     pub fn is_fifo(&self) -> bool {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -54,6 +55,8 @@ pub struct SqliteQueues {
     reader: Arc<Mutex<Connection>>,
     key: ReceiptKey,
     clock: Arc<dyn Clock>,
+    /// Where look-ups wait for the disk: never on a core's few threads, which files may hold.
+    blocking: Handle,
     /// Who waits for messages, by queue.
     waiters: Mutex<BTreeMap<QueueName, watch::Sender<()>>>,
 }
@@ -64,6 +67,9 @@ impl SqliteQueues {
     ///
     /// # Errors
     /// If the file cannot be opened.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<(Self, JoinHandle<()>), OpenError> {
         schema::keep_older(path)?;
         let mut key = [0; 32];
@@ -77,6 +83,7 @@ impl SqliteQueues {
             writer,
             key: ReceiptKey::new(key),
             clock,
+            blocking: Handle::current(),
             waiters: Mutex::default(),
         };
         Ok((queues, thread))
@@ -119,9 +126,9 @@ impl SqliteQueues {
         look: impl FnOnce(&Connection) -> Done<T> + Send + 'static,
     ) -> Result<T, QueueError> {
         let reader = Arc::clone(&self.reader);
-        let looked = tokio::task::spawn_blocking(move || {
-            look(&reader.lock().unwrap_or_else(PoisonError::into_inner))
-        });
+        let looked = self
+            .blocking
+            .spawn_blocking(move || look(&reader.lock().unwrap_or_else(PoisonError::into_inner)));
         let broken = |error: String| QueueError::Write(crate::store::WriteError::Broken(error));
         let looked = looked.await.map_err(|error| broken(error.to_string()))?;
         looked.map_err(|error| broken(error.to_string()))?

@@ -82,6 +82,16 @@ pub enum EventStep {
 }
 
 impl EventStep {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Done,
+        Self::Retried,
+        Self::Released,
+        Self::Dead,
+        Self::Filtered,
+    ];
+
     /// As it stands in labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -330,7 +340,7 @@ impl Metrics {
             .unwrap_or_else(PoisonError::into_inner);
         let handles = functions.entry(name.clone()).or_insert_with(|| {
             let f = name.as_str();
-            Arc::new(FunctionMetrics {
+            let handles = FunctionMetrics {
                 name: f.to_owned(),
                 invocations: self.invocations.clone(),
                 outcomes: Default::default(),
@@ -347,7 +357,9 @@ impl Metrics {
                 guest_dropped: self.guest_dropped.with_label_values(&[f]),
                 log_truncated: self.guest_log_truncated.with_label_values(&[f]),
                 guest: GuestMetrics::default(),
-            })
+            };
+            handles.begin();
+            Arc::new(handles)
         });
         Arc::clone(handles)
     }
@@ -389,9 +401,7 @@ impl Metrics {
     /// The names of all metrics, for the test that compares them to the docs.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let function = self.function(&FunctionName::new("x").expect("a valid name"));
-        function.outcome(Trigger::Http, OutcomeKind::Ok).inc_by(0);
-        function.events(EventStep::Accepted, 0);
+        let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
         let _ = &self.http.responses;
         let mut names: Vec<String> = self
@@ -411,6 +421,18 @@ impl FunctionMetrics {
     /// an invocation was broken off on another core.
     pub fn spent(&self, cpu: std::time::Duration) {
         self.cpu.inc_by(cpu.as_secs_f64());
+    }
+
+    /// Those that most functions need begin at zero, so that a first event is an increase.
+    fn begin(&self) {
+        for trigger in [Trigger::Http, Trigger::Invoke] {
+            for kind in OutcomeKind::ALL {
+                self.outcome(trigger, kind);
+            }
+        }
+        for step in EventStep::ALL {
+            self.events(step, 0);
+        }
     }
 
     /// Made when it is first needed: a function has few of all that there could be.

@@ -46,6 +46,8 @@ pub struct QueueWorker {
 static FILTERING: Semaphore = Semaphore::const_new(1);
 /// For so long what is known of a queue is taken for what it is.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a dead letter rests at least that is rejected where dead letters lie.
+const LEAST_REST: Duration = Duration::from_mins(1);
 /// The longest that a message is hidden: SQS's longest visibility timeout.
 const LONGEST: Duration = Duration::from_hours(12);
 
@@ -175,7 +177,10 @@ impl QueueWorker {
         }
         let _one = FILTERING.acquire().await;
         let (worker, info) = (Arc::clone(self), Arc::clone(info));
-        let sorted = tokio::task::spawn_blocking(move || worker.sort_out(batch, &info));
+        let sorted = self
+            .around
+            .blocking
+            .spawn_blocking(move || worker.sort_out(batch, &info));
         sorted.await.expect("a filter takes any message")
     }
 
@@ -185,7 +190,7 @@ impl QueueWorker {
         let mut unfit = Vec::new();
         for mut delivery in batch {
             let message = &delivery.message;
-            if message.depth > MAX_DEPTH {
+            if message.depth >= MAX_DEPTH {
                 let reason = format!(
                     "functions send events to each other in a loop: {MAX_DEPTH} invocations stand \
                      before it"
@@ -237,7 +242,8 @@ impl QueueWorker {
         } else {
             let payload = self.as_lambda(&|source| lambda::event(batch, source));
             let held = self.around.budget.hold(payload.into());
-            Event::Payload(held.ok_or_else(Failure::no_memory)?)
+            let no_room = || Failure::host("the host-wide memory budget has no room for the batch");
+            Event::Payload(held.ok_or_else(no_room)?)
         };
         let ids: Vec<Uuid> = batch.iter().map(|delivery| delivery.message.id).collect();
         let report_failures = self.mapping.report_failures;
@@ -373,8 +379,14 @@ impl QueueWorker {
             true => DEAD_LETTERS_FIFO,
             false => DEAD_LETTERS,
         };
+        let queue = QueueName::new(name).expect("it is one");
+        if queue == info.name {
+            // It is there already: better there for longer than nowhere.
+            let after = info.settings.visibility.max(LEAST_REST);
+            return Settlement::Retry { after, reason };
+        }
         Settlement::Bury {
-            queue: QueueName::new(name).expect("it is one"),
+            queue,
             reason,
             attributes: message.attributes.clone(),
         }

@@ -231,18 +231,6 @@ fn a_dry_run_says_whether_it_could_and_runs_nothing() {
 fn what_is_not_there_yet_says_so() {
     let host = up(PROBE);
     let api = Api::of(&host);
-    let event = [("x-amz-invocation-type", "Event")];
-    let error = is_error(
-        &api.invoke_with("probe", &event, b"{}"),
-        501,
-        "NotImplementedException",
-    );
-    assert!(
-        error["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("Event")),
-        "{error}"
-    );
     is_error(
         &api.invoke_with("probe", &[("x-amz-invocation-type", "Nonsense")], b"{}"),
         400,

@@ -69,7 +69,8 @@ fn messages_are_sent_looked_at_sent_back_and_dropped() {
 
     assert_eq!(
         said(&queue(&host, &["ls"])),
-        "orders\t1\t0\t1\norders-dead\t0\t0\t0\nsteps.fifo\t1\t0\t0\n"
+        "dead-letters\t0\t0\t0\ndead-letters.fifo\t0\t0\t0\norders\t1\t0\t1\n\
+         orders-dead\t0\t0\t0\nsteps.fifo\t1\t0\t0\n"
     );
     let peeked = lines(&said(&queue(&host, &["peek", "orders", "-n", "1"])));
     assert_eq!(peeked.len(), 1);

@@ -188,7 +188,7 @@ fn functions_that_invoke_each_other_in_a_loop_are_stopped() {
     let reason = dead["reason"].as_str().unwrap();
     assert!(reason.contains("loop"), "{reason}");
     meanwhile();
-    scene.says("invoked", 17);
+    scene.says("invoked", 16);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use super::record::{self, Condition, Record, Response};
 use super::{Envelope, Fire, MAX_DEPTH, NewEvent, queue_of};
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub queues: Arc<dyn QueueStore>,
     /// What payloads are charged to.
     pub budget: Arc<Budget>,
+    /// Where what takes long is done: never on a core's few threads, which files may hold.
+    pub blocking: Handle,
     /// Where outcomes are counted.
     pub telemetry: Telemetry,
     /// The account in ARNs.
@@ -163,7 +166,7 @@ impl AsyncWorker {
         };
         tried.function = &resolved;
         let message = &delivery.message;
-        if message.depth > MAX_DEPTH {
+        if message.depth >= MAX_DEPTH {
             return self
                 .give_up(&tried, Condition::RecursiveInvocation, None)
                 .await;
