@@ -33,7 +33,7 @@ use crate::config::{Config, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
-use crate::queue::sqlite::SqliteQueues;
+use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
 use crate::store::{Clock, OpenError, SystemClock};
@@ -164,7 +164,8 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let identity = &host.identity;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let (queues, _) = SqliteQueues::open(&state.path().join("queue.db"), Arc::clone(&clock))?;
+        let database = state.path().join(sqlite::FILE_NAME);
+        let (queues, _) = SqliteQueues::open(&database, Arc::clone(&clock))?;
         let queues = Arc::new(queues);
         let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
         let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));

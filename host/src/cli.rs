@@ -4,6 +4,7 @@
 //! declaration. Only these modules print. A subcommand answers with an [`Exit`] or an
 //! error, and [`fail`] is the one place that turns an error into text and exit code.
 
+pub mod backup;
 pub mod build;
 pub mod check;
 pub mod client;
@@ -61,6 +62,7 @@ pub enum Command {
     Check(check::Args),
     Queue(queue::Args),
     Schedule(schedule::Args),
+    Backup(backup::Args),
     Completions(completions::Args),
     Man(man::Args),
 }

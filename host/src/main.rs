@@ -52,6 +52,7 @@ fn run(cli: Cli, variables: &Variables) -> Exit {
             Command::Invoke(args) => cli::invoke::run(args).await,
             Command::Queue(args) => cli::queue::run(args).await,
             Command::Schedule(args) => cli::schedule::run(args).await,
+            Command::Backup(args) => cli::backup::run(args),
             Command::Check(args) => cli::check::run(args, variables),
             Command::Completions(args) => cli::completions::run(args),
             Command::Man(args) => cli::man::run(args),

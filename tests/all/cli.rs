@@ -1,5 +1,6 @@
 //! The command line: what each command says, and how it exits.
 
+mod backup;
 mod cache;
 mod functions;
 mod queue;
@@ -232,7 +233,7 @@ fn help_and_version_are_no_mistakes() {
     );
 }
 
-const COMMANDS: [&str; 5] = ["up", "new", "build", "invoke", "check"];
+const COMMANDS: [&str; 6] = ["up", "new", "build", "invoke", "check", "backup"];
 
 #[test]
 fn completions_and_manual_know_every_command() {

@@ -30,6 +30,7 @@ fn the_exit_code_of_a_wrong_command_line_is_64() {
         ("dunlin invoke a --type Event", Exit::Usage),
         ("dunlin invoke a --host ftp://x", Exit::Usage),
         ("dunlin new kafka a", Exit::Usage),
+        ("dunlin backup", Exit::Usage),
         ("dunlin --help", Exit::Ok),
         ("dunlin up --help", Exit::Ok),
         ("dunlin --version", Exit::Ok),

@@ -36,6 +36,9 @@ use crate::store::{Clock, Moment, OpenError, Writer};
 use delivery::{receive, settle};
 use rows::{COLUMNS, Queue, Stored, json, json_at, millis, name_at};
 
+/// The file in the state directory.
+pub const FILE_NAME: &str = "queue.db";
+
 /// SQS: for so long a message with the same deduplication id is taken for the same.
 const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// Queues at most: what a client could fill the disk with otherwise.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,12 @@ pub enum BackupError {
         path: PathBuf,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// There is no room for the copy.
+    #[error("the disk has no room for {}; make some, or name a file on another disk", path.display())]
+    Full {
+        /// The copy.
+        path: PathBuf,
     },
     /// The database cannot be read, or the copy is not sound.
     #[error("cannot copy {}: {error}", path.display())]
@@ -37,6 +43,8 @@ pub fn back_up(database: &Path, to: &Path) -> Result<(), BackupError> {
         path: to.to_owned(),
         error,
     };
+    // To SQLite some names that are not absolute are no files, such as `:memory:`.
+    let to = &std::path::absolute(to).map_err(target)?;
     let mut options = OpenOptions::new();
     // SQLite takes an empty file for its target, and so nobody else ever sees the content.
     options.write(true).create_new(true).mode(0o600);
@@ -45,18 +53,24 @@ pub fn back_up(database: &Path, to: &Path) -> Result<(), BackupError> {
     if copied.is_err() {
         let _ = std::fs::remove_file(to);
     }
-    copied.map_err(|error| BackupError::Source {
-        path: database.to_owned(),
-        error,
-    })?;
-    let folder = match to.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    copied.map_err(|error| failure(database, to, error))?;
+    let folder = to.parent().unwrap_or(to);
     let synced = File::open(to).and_then(|file| file.sync_all());
     synced
         .and_then(|()| File::open(folder)?.sync_all())
         .map_err(target)
+}
+
+pub(super) fn failure(database: &Path, to: &Path, error: rusqlite::Error) -> BackupError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => BackupError::Full {
+            path: to.to_owned(),
+        },
+        _ => BackupError::Source {
+            path: database.to_owned(),
+            error,
+        },
+    }
 }
 
 fn copy(database: &Path, to: &Path) -> rusqlite::Result<()> {

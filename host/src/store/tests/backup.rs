@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::AtomicBool;
 
+use super::super::backup::failure;
 use super::*;
 
 /// Two rows in one operation: a copy has both or none.
@@ -107,4 +108,11 @@ fn nothing_is_left_of_a_copy_that_failed() {
     let nowhere = folder.path().join("none/copy");
     let error = back_up(&database, &nowhere).unwrap_err();
     assert!(matches!(error, BackupError::Target { .. }), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_told_from_a_database_that_cannot_be_read() {
+    let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(13), None);
+    let error = failure(Path::new("queue.db"), Path::new("copy"), full);
+    assert!(error.to_string().contains("no room for copy"), "{error}");
 }
