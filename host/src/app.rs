@@ -166,6 +166,7 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let database = state.path().join(sqlite::FILE_NAME);
         let (queues, _) = SqliteQueues::open(&database, Arc::clone(&clock))?;
+        telemetry.metrics.show_store(queues.metrics())?;
         let queues = Arc::new(queues);
         let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
         let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
@@ -277,7 +278,11 @@ impl App {
         let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
         triggers.follow(config).await?;
 
-        let operator = Operator::new(parts.telemetry.clone(), Arc::clone(parts.runtime.budget()));
+        let operator = Operator::new(
+            parts.telemetry.clone(),
+            Arc::clone(parts.runtime.budget()),
+            Arc::clone(&store),
+        );
         let (api_draining, api_drained) = watch::channel(false);
         let lambda = Lambda::new(
             Arc::clone(&parts.dispatcher),

@@ -128,6 +128,20 @@ pub struct Depth {
     pub delayed: u64,
 }
 
+/// A queue at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// Its name.
+    pub name: QueueName,
+    /// All of its messages.
+    pub messages: u64,
+    /// Bytes of bodies and attributes.
+    pub bytes: u64,
+    /// How long ago the message was sent that is to be dropped first for its age, as
+    /// [`Delivery::age`]. Zero without messages.
+    pub oldest: Duration,
+}
+
 /// A queue with its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueInfo {
@@ -202,6 +216,13 @@ pub trait QueueStore: Send + Sync {
 
     /// How many messages it has.
     fn depth(&self, queue: QueueName) -> Answer<'_, Depth>;
+
+    /// The queues with the most messages, up to so many. Counts nothing, and holds up nobody
+    /// who sends or receives.
+    fn overview(&self, most: usize) -> Answer<'_, Vec<Glance>>;
+
+    /// How the store has failed, if it has: then it takes nothing any more.
+    fn failure(&self) -> Option<String>;
 
     /// In how long the next message is visible: zero if one is.
     fn next(&self, queue: QueueName) -> Answer<'_, Option<Duration>>;

@@ -14,6 +14,7 @@
 
 mod backup;
 mod clock;
+mod metrics;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -27,7 +28,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use backup::{BackupError, back_up};
-pub use clock::{Clock, Moment, SystemClock, Timeline};
+pub use clock::{Age, Clock, Moment, SystemClock, Timeline};
+pub use metrics::StoreMetrics;
 
 /// Operations that wait for the writer; who comes then waits to get in.
 const WAITING: usize = 4096;
@@ -98,6 +100,8 @@ pub struct Writer {
     requests: mpsc::Sender<Box<dyn Request>>,
     broken: watch::Receiver<Option<String>>,
     path: Arc<Path>,
+    age: Age,
+    metrics: StoreMetrics,
 }
 
 impl Writer {
@@ -124,14 +128,18 @@ impl Writer {
         let timeline = prepare(&connection, clock, migrate).map_err(failed)?;
         let (requests, waiting) = mpsc::channel(WAITING);
         let (say_broken, broken) = watch::channel(None);
+        let (age, metrics) = (timeline.age(), StoreMetrics::new());
+        let counted = metrics.clone();
         let thread = std::thread::Builder::new()
             .name("dunlin-store".into())
-            .spawn(move || run(&connection, timeline, waiting, &say_broken))
+            .spawn(move || run(&connection, timeline, waiting, &say_broken, &counted))
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
         let writer = Self {
             requests,
             broken,
             path: path.into(),
+            age,
+            metrics,
         };
         Ok((writer, thread))
     }
@@ -178,8 +186,26 @@ impl Writer {
     }
 
     fn ended(&self) -> WriteError {
-        let reason = self.broken.borrow().clone();
+        let reason = self.failure();
         WriteError::Broken(reason.unwrap_or_else(|| "the host ends".to_owned()))
+    }
+
+    /// How long it has been open, over all its life, in milliseconds.
+    #[must_use]
+    pub fn age(&self) -> i64 {
+        self.age.now()
+    }
+
+    /// What is counted of its commits.
+    #[must_use]
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    /// How the disk has failed, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.broken.borrow().clone()
     }
 
     /// Waits until the disk has failed, and says how. A host that hears of it ends.
@@ -235,13 +261,20 @@ fn run(
     mut timeline: Timeline,
     mut waiting: mpsc::Receiver<Box<dyn Request>>,
     say_broken: &watch::Sender<Option<String>>,
+    metrics: &StoreMetrics,
 ) {
     connection.set_prepared_statement_cache_capacity(128);
     let mut batch = Vec::new();
     while let Some(first) = waiting.blocking_recv() {
         batch.push(first);
         let written = catch_unwind(AssertUnwindSafe(|| {
-            write(connection, timeline.now(), &mut batch, &mut waiting)
+            write(
+                connection,
+                timeline.now(),
+                &mut batch,
+                &mut waiting,
+                metrics,
+            )
         }));
         let outcome =
             written.unwrap_or_else(|_| Err(WriteError::Broken("an operation panicked".to_owned())));
@@ -257,6 +290,9 @@ fn run(
                 batch.push(request);
             }
         }
+        if outcome.is_ok() {
+            metrics.operations.inc_by(batch.len() as u64);
+        }
         for request in batch.drain(..) {
             request.answer(outcome.clone());
         }
@@ -269,6 +305,7 @@ fn write(
     at: Moment,
     batch: &mut Vec<Box<dyn Request>>,
     waiting: &mut mpsc::Receiver<Box<dyn Request>>,
+    metrics: &StoreMetrics,
 ) -> Result<(), WriteError> {
     let began = Instant::now();
     execute(connection, "BEGIN IMMEDIATE")?;
@@ -297,7 +334,10 @@ fn write(
         )
         .and_then(|mut statement| statement.execute([at.now, at.age]))
         .map_err(|error| classify(&error))?;
-    execute(connection, "COMMIT")
+    let applied = Instant::now();
+    execute(connection, "COMMIT")?;
+    metrics.commit.observe(applied.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn execute(connection: &Connection, statement: &str) -> Result<(), WriteError> {

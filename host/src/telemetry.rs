@@ -9,5 +9,6 @@ pub use line::Line;
 pub use log::{Level, Log, LogWriter};
 pub use metrics::{
     Dropped, EventStep, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, Metrics,
+    render_queues,
 };
 pub use record::{Ended, LogInvocations, Record, Telemetry};

@@ -23,7 +23,12 @@ pub mod imports {
 pub mod producer {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "producer-function",
+        // A name of its own: sections of one name are joined, and a component may have
+        // this world and the one of the asynchronous ABI.
+        inline: "package dunlin:sdk;
+            world sync-producer { import dunlin:event/producer@0.1.0; }",
+        world: "dunlin:sdk/sync-producer",
+        generate_all,
         // The host may make the caller wait, as any other import does.
         async: false,
     });

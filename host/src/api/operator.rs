@@ -3,29 +3,39 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
+use tokio::time::timeout;
 
+use crate::queue::QueueStore;
 use crate::runtime::Budget;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, render_queues};
+
+/// Queues in one scrape at most: those with the most messages.
+const MAX_QUEUES: usize = 1000;
+/// How long a scrape waits for the queues. A disk that hangs hides them, not the rest.
+const QUEUES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the endpoints show.
 #[derive(Clone)]
 pub struct Operator {
     telemetry: Telemetry,
     budget: Arc<Budget>,
+    queues: Arc<dyn QueueStore>,
     ready: Arc<AtomicBool>,
 }
 
 impl Operator {
     /// Endpoints of a host that is not ready yet.
     #[must_use]
-    pub fn new(telemetry: Telemetry, budget: Arc<Budget>) -> Self {
+    pub fn new(telemetry: Telemetry, budget: Arc<Budget>, queues: Arc<dyn QueueStore>) -> Self {
         Self {
             telemetry,
             budget,
+            queues,
             ready: Arc::default(),
         }
     }
@@ -37,25 +47,36 @@ impl Operator {
     }
 
     /// Answers a request, if it is for one of the endpoints.
-    #[must_use]
-    pub fn answer(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
-        let mut response = match path {
-            "/health" => text(StatusCode::OK, "ok\n"),
-            "/ready" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
-            "/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-            "/metrics" => self.metrics(),
-            _ => return None,
-        };
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+    pub async fn answer(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
+        if !matches!(path, "/health" | "/ready" | "/metrics") {
+            return None;
         }
-        Some(response)
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Some(text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"));
+        }
+        if path == "/metrics" {
+            return Some(self.metrics().await);
+        }
+        // The host is about to end: nothing is accepted any more.
+        if let Some(why) = self.queues.failure() {
+            let message = format!("the store of the queues has failed: {why}\n");
+            return Some(text(StatusCode::SERVICE_UNAVAILABLE, &message));
+        }
+        Some(match path {
+            "/health" => text(StatusCode::OK, "ok\n"),
+            _ if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        })
     }
 
-    fn metrics(&self) -> Response<Bytes> {
+    async fn metrics(&self) -> Response<Bytes> {
         let Telemetry { log, metrics, .. } = &self.telemetry;
+        let queues = timeout(QUEUES_PATIENCE, self.queues.overview(MAX_QUEUES)).await;
         match metrics.render(log, self.budget.used(), self.budget.limit()) {
-            Ok(rendered) => {
+            Ok(mut rendered) => {
+                if let Ok(Ok(queues)) = queues {
+                    render_queues(&mut rendered, &queues);
+                }
                 let mut response = Response::new(rendered.into());
                 let form = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, form);
@@ -75,3 +96,6 @@ fn text(status: StatusCode, body: &str) -> Response<Bytes> {
     );
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,10 +95,8 @@ impl Admin {
     ) -> Result<Response<Bytes>, ApiError> {
         let (parts, body) = request.into_parts();
         self.guard.check(&parts.uri, &parts.headers)?;
-        if let Some(response) = self
-            .operator
-            .as_ref()
-            .and_then(|o| o.answer(&parts.method, parts.uri.path()))
+        if let Some(operator) = &self.operator
+            && let Some(response) = operator.answer(&parts.method, parts.uri.path()).await
         {
             return Ok(response);
         }
@@ -303,16 +301,17 @@ pub fn metrics(
     operator: Operator,
 ) -> impl Fn(Request<Incoming>) -> AnswerFuture + Clone + Send + Sync + 'static {
     move |request| {
-        let response = operator
-            .answer(request.method(), request.uri().path())
-            .unwrap_or_else(|| {
+        let operator = operator.clone();
+        Box::pin(async move {
+            let answer = operator.answer(request.method(), request.uri().path());
+            answer.await.unwrap_or_else(|| {
                 let mut response = Response::new(Bytes::from_static(
                     b"there is /health, /ready and /metrics\n",
                 ));
                 *response.status_mut() = http::StatusCode::NOT_FOUND;
                 response
-            });
-        Box::pin(std::future::ready(response))
+            })
+        })
     }
 }
 

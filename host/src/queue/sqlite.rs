@@ -10,6 +10,7 @@
 
 mod delivery;
 mod marks;
+mod overview;
 mod rows;
 mod schema;
 
@@ -27,12 +28,12 @@ use uuid::Uuid;
 
 use super::receipt::ReceiptKey;
 use super::{
-    Answer, Delivery, Depth, Held, Mark, MarkName, Message, NewMessage, Owner, QueueError,
+    Answer, Delivery, Depth, Glance, Held, Mark, MarkName, Message, NewMessage, Owner, QueueError,
     QueueInfo, QueueName, QueueSettings, QueueStore, Receipt, Sent, Settled, Settlement, Step,
     Stepped,
 };
 use crate::hex::hex;
-use crate::store::{Clock, Moment, OpenError, Writer};
+use crate::store::{Clock, Moment, OpenError, StoreMetrics, Writer};
 use delivery::{receive, settle};
 use rows::{COLUMNS, Queue, Stored, json, json_at, millis, name_at};
 
@@ -110,6 +111,12 @@ impl SqliteQueues {
                 arrivals.send_replace(());
             }
         }
+    }
+
+    /// What is counted of the store.
+    #[must_use]
+    pub fn metrics(&self) -> &StoreMetrics {
+        self.writer.metrics()
     }
 
     /// Waits until the disk has failed, and says how.
@@ -289,6 +296,16 @@ impl QueueStore for SqliteQueues {
     fn depth(&self, queue: QueueName) -> Answer<'_, Depth> {
         let wall = self.clock.wall();
         Box::pin(self.read(move |connection| depth(connection, &queue, wall)))
+    }
+
+    fn overview(&self, most: usize) -> Answer<'_, Vec<Glance>> {
+        // Not that of the last commit: a queue that nobody touches ages too.
+        let age = self.writer.age();
+        Box::pin(self.read(move |connection| overview::overview(connection, age, most).map(Ok)))
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.writer.failure()
     }
 
     fn next(&self, queue: QueueName) -> Answer<'_, Option<Duration>> {

@@ -53,15 +53,34 @@ pub struct Moment {
     pub age: i64,
 }
 
+/// How long the store has been open, over all its life.
+#[derive(Clone)]
+pub struct Age {
+    clock: Arc<dyn Clock>,
+    /// The age when it was opened, and when that was.
+    before: i64,
+    opened: Duration,
+}
+
+impl Age {
+    /// In milliseconds, now.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.at(self.clock.monotonic())
+    }
+
+    fn at(&self, at: Duration) -> i64 {
+        self.before + millis(at.saturating_sub(self.opened))
+    }
+}
+
 /// The store's time.
 pub struct Timeline {
     clock: Arc<dyn Clock>,
     /// The latest that was seen, and when that was.
     seen: i64,
     at: Duration,
-    /// The age when it was opened, and when that was.
-    age: i64,
-    opened: Duration,
+    age: Age,
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -73,19 +92,29 @@ impl Timeline {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, seen: Moment) -> Self {
         let at = clock.monotonic();
+        let age = Age {
+            clock: Arc::clone(&clock),
+            before: seen.age,
+            opened: at,
+        };
         Self {
             clock,
             seen: seen.now,
             at,
-            age: seen.age,
-            opened: at,
+            age,
         }
+    }
+
+    /// The store's age, for others to look at.
+    #[must_use]
+    pub fn age(&self) -> Age {
+        self.age.clone()
     }
 
     /// The moment that is now.
     pub fn now(&mut self) -> Moment {
         let at = self.clock.monotonic();
-        let age = self.age + millis(at.saturating_sub(self.opened));
+        let age = self.age.at(at);
         let steady = self.seen + millis(at.saturating_sub(self.at));
         let wall = self.clock.wall();
         if wall >= steady {

@@ -162,3 +162,15 @@ async fn an_operation_that_panics_breaks_the_store_and_hangs_nobody() {
         Err(WriteError::Broken(_))
     ));
 }
+
+#[tokio::test]
+async fn operations_are_counted_and_commits_that_write_are_timed() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    writer.write(insert(1)).await.unwrap();
+    writer.write(insert(2)).await.unwrap();
+    let looks = |connection: &Connection, _: Moment| Ok(count(connection));
+    writer.write(looks).await.unwrap();
+    assert_eq!(writer.metrics().operations.get(), 3);
+    assert_eq!(writer.metrics().commit.get_sample_count(), 2);
+}

@@ -15,10 +15,13 @@ use prometheus::{
 use super::Log;
 use crate::function::FunctionName;
 use crate::invocation::{OutcomeKind, Trigger, Usage};
+use crate::store::StoreMetrics;
 
 mod guest;
+mod queues;
 
 pub use guest::{Dropped, GuestMetrics, GuestValue};
+pub use queues::render_queues;
 
 /// From a quarter of a millisecond, where a warm handler ends, to Lambda's
 /// longest timeout.
@@ -364,6 +367,15 @@ impl Metrics {
         Arc::clone(handles)
     }
 
+    /// Shows what a store counts, too.
+    ///
+    /// # Errors
+    /// If there is another store with the same names.
+    pub fn show_store(&self, store: &StoreMetrics) -> prometheus::Result<()> {
+        let mut collectors = store.collectors().into_iter();
+        collectors.try_for_each(|collector| self.registry.register(collector))
+    }
+
     /// Everything in Prometheus' text form.
     ///
     /// # Errors
@@ -411,6 +423,7 @@ impl Metrics {
             .map(|family| family.name().to_owned())
             .collect();
         names.extend(guest::FAMILIES.iter().map(|name| (*name).to_owned()));
+        names.extend(queues::FAMILIES.iter().map(|(name, _)| (*name).to_owned()));
         names.sort();
         names
     }

@@ -67,7 +67,10 @@ pub mod queue {
 pub mod producer {
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "producer-function",
+        inline: "package dunlin:sdk-async;
+            world async-producer { import dunlin:event/producer@0.1.0; }",
+        world: "dunlin:sdk-async/async-producer",
+        generate_all,
         async: true,
     });
     pub use dunlin::event::producer::{Error, Outgoing, invoke, send, send_batch};

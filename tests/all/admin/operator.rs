@@ -1,7 +1,7 @@
 //! `/health`, `/ready` and `/metrics`.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_tests::{Client, Host, PATIENCE, repository};
 use rustix::process::Signal;
@@ -35,7 +35,7 @@ fn probes_and_prometheus_need_no_signature() {
     assert!(
         response
             .text()
-            .contains("# TYPE dunlin_invocations_total counter")
+            .contains("# TYPE dunlin_leases_total counter")
     );
     assert_eq!(
         host.admin.request("POST", "/metrics", &[], b"x").status,
@@ -177,9 +177,15 @@ fn documented(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_metrics_are_those_that_are_documented() {
-    let host = up(&format!("[host]\nidle-timeout = \"200ms\"\n{PROBE}"));
-    // Families without a series are not shown until they have one: those of a
+    let host = box_with(&format!("[host]\nidle-timeout = \"200ms\"\n{PROBE}"))
+        .args(["--insecure-admin"])
+        .start();
+    // Families without a series are not shown until they have one: those of events, of a
     // timeout and of guests.
+    let event = [("x-amz-invocation-type", "Event")];
+    let target = "/2015-03-31/functions/probe/invocations";
+    let accepted = host.admin.request("POST", target, &event, b"{}");
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
     let mut wire = Wire::connect(host.http.address());
     assert_eq!(wire.get("/probe?measure").status, 200);
     wire.closed();
@@ -260,4 +266,38 @@ fn a_client_that_does_not_read_does_not_hold_the_drain() {
     // The drain may take 30 s.
     assert_eq!(host.wait_for_exit(2 * PATIENCE).code(), Some(0));
     assert!(!host.log_text().contains("the drain timeout has passed"));
+}
+
+#[test]
+fn queues_show_how_full_they_are_and_how_old_their_messages() {
+    let manifest = format!("[queue.orders]\n[queue.empty]\n{PROBE}");
+    let host = box_with(&manifest).args(["--insecure-admin"]).start();
+    let headers = [
+        ("x-amz-target", "AmazonSQS.SendMessage"),
+        ("content-type", "application/x-amz-json-1.0"),
+    ];
+    let before = Instant::now();
+    for _ in 0..3 {
+        let body = br#"{"QueueUrl":"http://h/1/orders","MessageBody":"12345"}"#;
+        let answer = host.admin.request("POST", "/", &headers, body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let orders = [("queue", "orders")];
+    // Nobody touches the queue, and it ages all the same.
+    let age = host.wait_for_metric("dunlin_queue_oldest_age_seconds", &orders, |age| age > 0.1);
+    assert!(age <= before.elapsed().as_secs_f64(), "{age}");
+    let metrics = host.scrape();
+    assert_eq!(metrics.get("dunlin_queue_messages", &orders), Some(3.0));
+    assert_eq!(metrics.get("dunlin_queue_bytes", &orders), Some(15.0));
+    for queue in ["empty", "@async/probe"] {
+        for name in [
+            "dunlin_queue_messages",
+            "dunlin_queue_bytes",
+            "dunlin_queue_oldest_age_seconds",
+        ] {
+            assert_eq!(metrics.get(name, &[("queue", queue)]), Some(0.0), "{queue}");
+        }
+    }
+    assert!(metrics.get("dunlin_store_commit_seconds_count", &[]) >= Some(3.0));
+    assert!(metrics.get("dunlin_store_operations_total", &[]) >= Some(3.0));
 }

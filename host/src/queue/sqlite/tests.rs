@@ -11,6 +11,7 @@ mod marks;
 mod migration;
 mod model;
 mod names;
+mod overview;
 mod sizes;
 mod time;
 
