@@ -484,37 +484,70 @@ fn send(
             sent.push(Err(refusal));
             continue;
         }
+        // A duplicate takes no room.
+        let key = deduplication(&queue, &message);
+        if let Some(before) = duplicate(connection, at, &queue, key.as_deref())? {
+            sent.push(Ok(before));
+            continue;
+        }
         let size = message.size();
         if let Some(full) = queue.has_no_room(size) {
             sent.push(Err(QueueError::Full(name.clone(), full)));
             continue;
         }
-        sent.push(Ok(insert(connection, at, &queue, message)?));
+        sent.push(Ok(add(connection, at, &queue, message, key)?));
         queue.messages += 1;
         queue.bytes += size;
     }
     Ok(Ok(sent))
 }
 
+/// What tells a duplicate of a message, in a FIFO queue.
+fn deduplication(queue: &Queue, message: &NewMessage) -> Option<String> {
+    let is_fifo = queue.name.is_fifo();
+    is_fifo.then(|| match &message.deduplication {
+        Some(id) => id.clone(),
+        None => hex(&Sha256::digest(&message.body)),
+    })
+}
+
+/// What was sent a short while ago and is the same.
+fn duplicate(
+    connection: &Connection,
+    at: Moment,
+    queue: &Queue,
+    deduplication: Option<&str>,
+) -> rusqlite::Result<Option<Sent>> {
+    match deduplication {
+        Some(key) => schema::seen(connection, queue.id, key, at.now),
+        None => Ok(None),
+    }
+}
+
+/// Adds a message, whether there is room or not, unless it is a duplicate.
 fn insert(
     connection: &Connection,
     at: Moment,
     queue: &Queue,
     message: NewMessage,
 ) -> rusqlite::Result<Sent> {
-    let now = at.now;
-    let is_fifo = queue.name.is_fifo();
-    let size = i64::try_from(message.size()).unwrap_or(i64::MAX);
-    let deduplication = message
-        .deduplication
-        .filter(|_| is_fifo)
-        .or_else(|| is_fifo.then(|| hex(&Sha256::digest(&message.body))));
-    if let Some(key) = &deduplication
-        && let Some(before) = schema::seen(connection, queue.id, key, now)?
-    {
-        return Ok(before);
+    let key = deduplication(queue, &message);
+    match duplicate(connection, at, queue, key.as_deref())? {
+        Some(before) => Ok(before),
+        None => add(connection, at, queue, message, key),
     }
-    let group = message.group.filter(|_| is_fifo);
+}
+
+fn add(
+    connection: &Connection,
+    at: Moment,
+    queue: &Queue,
+    message: NewMessage,
+    deduplication: Option<String>,
+) -> rusqlite::Result<Sent> {
+    let now = at.now;
+    let size = i64::try_from(message.size()).unwrap_or(i64::MAX);
+    let group = message.group.filter(|_| queue.name.is_fifo());
     let id = message.id.unwrap_or_else(Uuid::new_v4);
     let delay = message.delay.unwrap_or(queue.settings.delay);
     let attributes = match message.attributes.is_empty() {

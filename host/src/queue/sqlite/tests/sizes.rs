@@ -1,4 +1,4 @@
-//! What one receive brings at most.
+//! What one receive brings at most, and what a queue takes.
 
 use super::*;
 
@@ -90,4 +90,28 @@ async fn dead_letters_and_old_messages_on_the_way_make_no_receive_larger() {
     // Five go to the dead letters and make room for five more of ten.
     assert_eq!(drain(&host, "q").await, [6, 4]);
     assert_eq!(received(&host, "dead", 10).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_duplicate_needs_no_room() {
+    let narrow = QueueSettings {
+        max_messages: 2,
+        ..QueueSettings::default()
+    };
+    let host = with(narrow, "q.fifo").await;
+    let send = async |all: Vec<NewMessage>| host.queues().send(name("q.fifo"), all).await;
+    let first = send(vec![fifo("a", "x", "1")]).await.unwrap().remove(0);
+    // Within one request, too.
+    let all = vec![
+        fifo("a", "x", "1"),
+        fifo("a", "y", "2"),
+        fifo("a", "x", "1"),
+    ];
+    let sent = send(all).await.unwrap();
+    assert_eq!((&sent[0], &sent[2]), (&first, &first));
+    assert!(sent[1].is_ok(), "{sent:?}");
+    let full = send(vec![fifo("a", "z", "3"), fifo("a", "x", "1")]).await;
+    let full = full.unwrap();
+    assert!(matches!(&full[0], Err(QueueError::Full(_, what)) if what == "2 messages"));
+    assert_eq!(full[1], first, "who sends it again hears that it is there");
 }
