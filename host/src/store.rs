@@ -232,7 +232,17 @@ fn prepare(
     clock: Arc<dyn Clock>,
     migrate: impl FnOnce(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<Timeline> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        // Readers would hold up the writer, and a reader of another process might find half
+        // of a commit.
+        let problem = format!(
+            "it cannot have a write-ahead log there (its journal mode stays `{mode}`): put it on a \
+             local file system"
+        );
+        return Err(rusqlite::Error::ToSqlConversionFailure(problem.into()));
+    }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -174,3 +174,16 @@ async fn operations_are_counted_and_commits_that_write_are_timed() {
     assert_eq!(writer.metrics().operations.get(), 3);
     assert_eq!(writer.metrics().commit.get_sample_count(), 2);
 }
+
+#[test]
+fn a_database_without_a_write_ahead_log_is_refused() {
+    let connection = Connection::open_in_memory().unwrap();
+    let clock = Arc::new(Fixed(AtomicI64::new(1)));
+    let Err(error) = prepare(&connection, clock, |_| Ok(())) else {
+        panic!("it was taken");
+    };
+    let error = error.to_string();
+    for part in ["write-ahead log", "`memory`", "local file system"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
