@@ -17,9 +17,11 @@ pub struct Attribute {
     #[serde(rename = "t")]
     pub kind: String,
     /// The value: text, or the bytes of a `Binary`.
-    #[serde(rename = "v")]
+    #[serde(rename = "v", with = "stored")]
     pub value: Vec<u8>,
 }
+
+mod stored;
 
 /// By name.
 pub type Attributes = BTreeMap<String, Attribute>;
