@@ -289,7 +289,7 @@ fn queues_show_how_full_they_are_and_how_old_their_messages() {
     let metrics = host.scrape();
     assert_eq!(metrics.get("dunlin_queue_messages", &orders), Some(3.0));
     assert_eq!(metrics.get("dunlin_queue_bytes", &orders), Some(15.0));
-    for queue in ["empty", "@async/probe"] {
+    for queue in ["empty", "@async:probe"] {
         for name in [
             "dunlin_queue_messages",
             "dunlin_queue_bytes",

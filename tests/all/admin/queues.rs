@@ -169,8 +169,9 @@ fn a_queue_that_is_no_longer_declared_goes_if_it_is_empty_and_stays_otherwise() 
     let host = started(&state, "");
     assert_eq!(names(&host), ["full", "of-a-client"]);
     host.wait_for_log(|line| {
-        line["message"]
-            == "the queue full is no longer in the manifest and stays: messages in it: 1"
+        let message = line["message"].as_str().unwrap_or_default();
+        message
+            .starts_with("the queue full is no longer in the manifest and stays: messages in it: 1")
     });
     host.stop();
 }

@@ -73,11 +73,11 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "dunlin_queue_messages{queue=\"@async/f\"} 3",
+                "dunlin_queue_messages{queue=\"@async:f\"} 3",
                 "dunlin_queue_messages{queue=\"steps.fifo\"} 0",
-                "dunlin_queue_bytes{queue=\"@async/f\"} 30",
+                "dunlin_queue_bytes{queue=\"@async:f\"} 30",
                 "dunlin_queue_bytes{queue=\"steps.fifo\"} 0",
-                "dunlin_queue_oldest_age_seconds{queue=\"@async/f\"} 4.5",
+                "dunlin_queue_oldest_age_seconds{queue=\"@async:f\"} 4.5",
                 "dunlin_queue_oldest_age_seconds{queue=\"steps.fifo\"} 0",
             ]
         );
