@@ -381,8 +381,12 @@ impl App {
     /// Waits until the disk of the queues has failed, and says how. Nothing is accepted
     /// any more then: the host is to end.
     pub fn broken(&self) -> impl Future<Output = String> + use<> {
-        let queues = Arc::clone(&self.queues);
-        async move { queues.broken().await }
+        let (queues, log) = (Arc::clone(&self.queues), self.parts.telemetry.log.clone());
+        async move {
+            let why = queues.broken().await;
+            log.host(Level::Error, &format!("{why}: the host ends"));
+            why
+        }
     }
 
     /// The functions that are deployed.

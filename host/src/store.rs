@@ -10,10 +10,14 @@
 //! - A full disk fails the operations of that commit with [`WriteError::Full`]; the next
 //!   ones are tried again.
 //! - After any other failure of the disk nobody knows what it holds: the writer answers
-//!   [`WriteError::Broken`] to everything from then on, and the host is to end.
+//!   [`WriteError::Broken`] to everything from then on, and the host is to end. What failed
+//!   is never tried again: an fsync that succeeds after one that failed says nothing.
+//! - So the writer moves the log into the database itself (a checkpoint): SQLite would keep
+//!   to itself what fails there.
 
 mod backup;
 mod clock;
+mod log;
 mod metrics;
 
 use std::fs::OpenOptions;
@@ -24,11 +28,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, ffi};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use backup::{BackupError, back_up};
 pub use clock::{Age, Clock, Moment, SystemClock, Timeline};
+use log::Log;
 pub use metrics::StoreMetrics;
 
 /// Operations that wait for the writer; who comes then waits to get in.
@@ -58,6 +64,18 @@ pub enum WriteError {
     Full,
     /// The disk failed, or the host ends: nothing is written any more.
     #[error("the store is broken: {0}")]
+    Broken(String),
+}
+
+/// How the disk of a database is, as far as it was asked to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Disk {
+    /// It writes.
+    #[default]
+    Sound,
+    /// It has no room: what is to be written is refused, until something can be written.
+    Full,
+    /// It failed: nothing is written any more.
     Broken(String),
 }
 
@@ -98,7 +116,7 @@ where
 #[derive(Clone)]
 pub struct Writer {
     requests: mpsc::Sender<Box<dyn Request>>,
-    broken: watch::Receiver<Option<String>>,
+    disk: watch::Receiver<Disk>,
     path: Arc<Path>,
     age: Age,
     metrics: StoreMetrics,
@@ -124,20 +142,28 @@ impl Writer {
         };
         private(path)
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
-        let connection = Connection::open(path).map_err(failed)?;
+        let mut connection = Connection::open(path).map_err(failed)?;
         let timeline = prepare(&connection, clock, migrate).map_err(failed)?;
         let (requests, waiting) = mpsc::channel(WAITING);
-        let (say_broken, broken) = watch::channel(None);
+        let (say, disk) = watch::channel(Disk::Sound);
+        let path: Arc<Path> = path.into();
+        let log = Log::of(&mut connection).map_err(failed)?;
         let (age, metrics) = (timeline.age(), StoreMetrics::new());
-        let counted = metrics.clone();
+        let store = Store {
+            connection,
+            path: Arc::clone(&path),
+            log,
+            say,
+            metrics: metrics.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("dunlin-store".into())
-            .spawn(move || run(&connection, timeline, waiting, &say_broken, &counted))
+            .spawn(move || store.run(timeline, waiting))
             .map_err(|error| failed(rusqlite::Error::ToSqlConversionFailure(error.into())))?;
         let writer = Self {
             requests,
-            broken,
-            path: path.into(),
+            disk,
+            path,
             age,
             metrics,
         };
@@ -186,8 +212,16 @@ impl Writer {
     }
 
     fn ended(&self) -> WriteError {
-        let reason = self.failure();
-        WriteError::Broken(reason.unwrap_or_else(|| "the host ends".to_owned()))
+        match &*self.disk.borrow() {
+            Disk::Broken(why) => WriteError::Broken(why.clone()),
+            Disk::Sound | Disk::Full => WriteError::Broken("the host ends".to_owned()),
+        }
+    }
+
+    /// How the disk is, and when that changes.
+    #[must_use]
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.disk.clone()
     }
 
     /// How long it has been open, over all its life, in milliseconds.
@@ -205,16 +239,23 @@ impl Writer {
     /// How the disk has failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.broken.borrow().clone()
+        match &*self.disk.borrow() {
+            Disk::Broken(why) => Some(why.clone()),
+            Disk::Sound | Disk::Full => None,
+        }
     }
 
     /// Waits until the disk has failed, and says how. A host that hears of it ends.
     pub async fn broken(&self) -> String {
-        let mut broken = self.broken.clone();
-        match broken.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            // The writer has ended in order.
-            Err(_) => std::future::pending().await,
+        let mut disk = self.disk.clone();
+        loop {
+            if let Disk::Broken(why) = &*disk.borrow_and_update() {
+                return why.clone();
+            }
+            if disk.changed().await.is_err() {
+                // The writer has ended in order.
+                return std::future::pending().await;
+            }
         }
     }
 }
@@ -266,109 +307,169 @@ fn prepare(
     Ok(Timeline::new(clock, seen))
 }
 
-fn run(
-    connection: &Connection,
-    mut timeline: Timeline,
-    mut waiting: mpsc::Receiver<Box<dyn Request>>,
-    say_broken: &watch::Sender<Option<String>>,
-    metrics: &StoreMetrics,
-) {
-    connection.set_prepared_statement_cache_capacity(128);
-    let mut batch = Vec::new();
-    while let Some(first) = waiting.blocking_recv() {
-        batch.push(first);
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            write(
-                connection,
-                timeline.now(),
-                &mut batch,
-                &mut waiting,
-                metrics,
-            )
-        }));
-        let outcome =
-            written.unwrap_or_else(|_| Err(WriteError::Broken("an operation panicked".to_owned())));
-        if outcome.is_err() && !connection.is_autocommit() {
-            // What it cannot undo is undone when the file is next opened.
-            let _ = connection.execute_batch("ROLLBACK");
-        }
-        if let Err(WriteError::Broken(reason)) = &outcome {
+/// Whether something was written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    Something,
+    Nothing,
+}
+
+/// What the writer's thread has.
+struct Store {
+    connection: Connection,
+    path: Arc<Path>,
+    log: Log,
+    say: watch::Sender<Disk>,
+    metrics: StoreMetrics,
+}
+
+impl Store {
+    fn run(mut self, mut timeline: Timeline, mut waiting: mpsc::Receiver<Box<dyn Request>>) {
+        self.connection.set_prepared_statement_cache_capacity(128);
+        let mut batch = Vec::new();
+        while let Some(first) = waiting.blocking_recv() {
+            batch.push(first);
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                self.write(timeline.now(), &mut batch, &mut waiting)
+            }));
+            let outcome = written.unwrap_or_else(|_| Err(self.broken("an operation panicked")));
+            if outcome.is_err() && !self.connection.is_autocommit() {
+                // What it cannot undo is undone when the file is next opened.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
             // Said before anybody is answered.
-            say_broken.send_replace(Some(reason.clone()));
-            waiting.close();
-            while let Some(request) = waiting.blocking_recv() {
-                batch.push(request);
+            match &outcome {
+                Ok(Wrote::Something) => self.is(Disk::Sound),
+                Ok(Wrote::Nothing) => {}
+                Err(WriteError::Full) => self.is(Disk::Full),
+                Err(WriteError::Broken(why)) => {
+                    self.is(Disk::Broken(why.clone()));
+                    end(&mut waiting, &mut batch);
+                }
+            }
+            if outcome.is_ok() {
+                self.metrics.operations.inc_by(batch.len() as u64);
+            }
+            let outcome = outcome.map(|_| ());
+            for request in batch.drain(..) {
+                request.answer(outcome.clone());
+            }
+            // What was answered is safe in the log.
+            if outcome.is_ok()
+                && let Err(error) = self.log.tend(&self.connection)
+            {
+                let error = self.broken(&describe(&error));
+                if let WriteError::Broken(why) = &error {
+                    self.is(Disk::Broken(why.clone()));
+                }
+                end(&mut waiting, &mut batch);
+                for request in batch.drain(..) {
+                    request.answer(Err(error.clone()));
+                }
             }
         }
-        if outcome.is_ok() {
-            metrics.operations.inc_by(batch.len() as u64);
+        if matches!(&*self.say.borrow(), Disk::Broken(_)) {
+            // The next start does it, from what the disk has.
+            let keep = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _ = self.connection.set_db_config(keep, true);
         }
-        for request in batch.drain(..) {
-            request.answer(outcome.clone());
+    }
+
+    fn is(&self, disk: Disk) {
+        self.say.send_if_modified(|before| {
+            let changes = *before != disk;
+            *before = disk;
+            changes
+        });
+    }
+
+    fn broken(&self, why: &str) -> WriteError {
+        WriteError::Broken(format!("the database {}: {why}", self.path.display()))
+    }
+
+    /// A full disk is told from all else: it passes.
+    fn classify(&self, error: &rusqlite::Error) -> WriteError {
+        match is_full(error) {
+            true => WriteError::Full,
+            false => self.broken(&describe(error)),
         }
+    }
+
+    /// Writes what waits, as one.
+    fn write(
+        &self,
+        at: Moment,
+        batch: &mut Vec<Box<dyn Request>>,
+        waiting: &mut mpsc::Receiver<Box<dyn Request>>,
+    ) -> Result<Wrote, WriteError> {
+        let connection = &self.connection;
+        let began = Instant::now();
+        self.execute("BEGIN IMMEDIATE")?;
+        let before = connection.total_changes();
+        loop {
+            let request = batch.last_mut().expect("one came");
+            let applied = request.apply(connection, at);
+            applied.map_err(|error| self.classify(&error))?;
+            if batch.len() >= MAX_OPERATIONS || began.elapsed() >= MAX_APPLYING {
+                break;
+            }
+            match waiting.try_recv() {
+                Ok(request) => batch.push(request),
+                Err(_) => break,
+            }
+        }
+        if connection.total_changes() == before {
+            // Nothing for the disk: who finds a queue empty waits for no fsync.
+            self.execute("COMMIT")?;
+            return Ok(Wrote::Nothing);
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO timeline (one, seen_ms, age_ms) VALUES (1, ?1, ?2)
+                 ON CONFLICT (one) DO UPDATE SET seen_ms = excluded.seen_ms,
+                     age_ms = excluded.age_ms",
+            )
+            .and_then(|mut statement| statement.execute([at.now, at.age]))
+            .map_err(|error| self.classify(&error))?;
+        let applied = Instant::now();
+        self.execute("COMMIT")?;
+        self.metrics.commit.observe(applied.elapsed().as_secs_f64());
+        Ok(Wrote::Something)
+    }
+
+    fn execute(&self, statement: &str) -> Result<(), WriteError> {
+        self.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.execute([]))
+            .map(|_| ())
+            .map_err(|error| self.classify(&error))
     }
 }
 
-/// Writes what waits, as one.
-fn write(
-    connection: &Connection,
-    at: Moment,
-    batch: &mut Vec<Box<dyn Request>>,
-    waiting: &mut mpsc::Receiver<Box<dyn Request>>,
-    metrics: &StoreMetrics,
-) -> Result<(), WriteError> {
-    let began = Instant::now();
-    execute(connection, "BEGIN IMMEDIATE")?;
-    let before = connection.total_changes();
-    loop {
-        let request = batch.last_mut().expect("one came");
-        let applied = request.apply(connection, at);
-        applied.map_err(|error| classify(&error))?;
-        if batch.len() >= MAX_OPERATIONS || began.elapsed() >= MAX_APPLYING {
-            break;
-        }
-        match waiting.try_recv() {
-            Ok(request) => batch.push(request),
-            Err(_) => break,
-        }
+/// Takes what still waits: it will be answered, and nothing comes after it.
+fn end(waiting: &mut mpsc::Receiver<Box<dyn Request>>, batch: &mut Vec<Box<dyn Request>>) {
+    waiting.close();
+    while let Some(request) = waiting.blocking_recv() {
+        batch.push(request);
     }
-    if connection.total_changes() == before {
-        // Nothing for the disk: who finds a queue empty waits for no fsync.
-        return execute(connection, "COMMIT");
-    }
-    connection
-        .prepare_cached(
-            "INSERT INTO timeline (one, seen_ms, age_ms) VALUES (1, ?1, ?2)
-             ON CONFLICT (one) DO UPDATE SET seen_ms = excluded.seen_ms,
-                 age_ms = excluded.age_ms",
-        )
-        .and_then(|mut statement| statement.execute([at.now, at.age]))
-        .map_err(|error| classify(&error))?;
-    let applied = Instant::now();
-    execute(connection, "COMMIT")?;
-    metrics.commit.observe(applied.elapsed().as_secs_f64());
-    Ok(())
 }
 
-fn execute(connection: &Connection, statement: &str) -> Result<(), WriteError> {
-    connection
-        .prepare_cached(statement)
-        .and_then(|mut statement| statement.execute([]))
-        .map(|_| ())
-        .map_err(|error| classify(&error))
+/// What SQLite says, and in which call.
+fn describe(error: &rusqlite::Error) -> String {
+    let call = match error.sqlite_error().map(|error| error.extended_code) {
+        Some(ffi::SQLITE_IOERR_FSYNC) => " in fsync",
+        Some(ffi::SQLITE_IOERR_WRITE) => " in write",
+        Some(ffi::SQLITE_IOERR_READ) => " in read",
+        _ => "",
+    };
+    format!("{error}{call}")
 }
 
-/// The index of the WAL cannot grow.
-const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
-
-/// A full disk is told from all else: it passes.
-fn classify(error: &rusqlite::Error) -> WriteError {
+/// Also if only the index of the log cannot grow.
+fn is_full(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map(|error| error.extended_code);
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => WriteError::Full,
-        _ if extended == Some(IOERR_SHMSIZE) => WriteError::Full,
-        _ => WriteError::Broken(error.to_string()),
-    }
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || extended == Some(ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 #[cfg(test)]

@@ -2,28 +2,34 @@
 //! schedules, with the real binary and components.
 
 mod asynchronous;
+mod disk_errors;
 mod mappings;
 mod schedules;
 
 use std::path::Path;
 use std::time::Duration;
 
-use dunlin_tests::{Client, Host, Response, eventually};
+use dunlin_tests::{Builder, Client, Faults, Host, Response, eventually};
 use serde_json::{Value, json};
 
 use crate::http::box_with;
 
-/// An operation on a queue, unsigned: its answer, or none if the host did not answer.
-pub(crate) fn ask(client: &Client, operation: &str, body: &Value) -> Option<Value> {
+/// An operation on a queue, unsigned: what the host answers, if it does.
+pub(crate) fn try_ask(client: &Client, operation: &str, body: &Value) -> Option<Response> {
     let target = format!("AmazonSQS.{operation}");
     let headers = [
         ("x-amz-target", target.as_str()),
         ("content-type", "application/x-amz-json-1.0"),
     ];
     let body = body.to_string();
-    let answer = client
+    client
         .try_request("POST", "/", &headers, body.as_bytes())
-        .ok()?;
+        .ok()
+}
+
+/// As [`try_ask`], where all is well if there is an answer.
+pub(crate) fn ask(client: &Client, operation: &str, body: &Value) -> Option<Value> {
+    let answer = try_ask(client, operation, body)?;
     assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
     Some(answer.json())
 }
@@ -69,11 +75,22 @@ impl Scene {
     /// Over a state directory that outlives it.
     #[track_caller]
     pub(crate) fn over(state: &Path, manifest: &str) -> Self {
-        let host = box_with(&format!("{CONSUMER}{manifest}"))
+        let host = Self::builder(state, manifest).start();
+        Self { host }
+    }
+
+    /// Over a state directory that outlives it, on a disk that can fail.
+    #[track_caller]
+    pub(crate) fn on(faults: &Faults, state: &Path, manifest: &str) -> Self {
+        let host = Self::builder(state, manifest);
+        let host = faults.under(host).start();
+        Self { host }
+    }
+
+    fn builder(state: &Path, manifest: &str) -> Builder {
+        box_with(&format!("{CONSUMER}{manifest}"))
             .args(["--insecure-admin", "--state"])
             .args([state.join("state").to_str().unwrap()])
-            .start();
-        Self { host }
     }
 
     #[track_caller]

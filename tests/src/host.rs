@@ -27,6 +27,7 @@ pub struct Builder {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
+    starter: Vec<String>,
 }
 
 /// How a host that did not start ended.
@@ -174,6 +175,14 @@ impl Builder {
         self
     }
 
+    /// Lets another program start it, that gets the host's command line after these words
+    /// and becomes the host.
+    #[must_use]
+    pub fn started_by<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.starter = words.into_iter().map(Into::into).collect();
+        self
+    }
+
     fn spawn(&self) -> (TempDir, PathBuf, Child) {
         let folder = tempfile::tempdir().expect("temporary folders can be made");
         let manifest = match &self.folder {
@@ -187,7 +196,14 @@ impl Builder {
         for (name, contents) in &self.files {
             std::fs::write(folder.path().join(name), contents).expect("the folder is writable");
         }
-        let mut command = Command::new(build::dunlin());
+        let mut command = match self.starter.split_first() {
+            None => Command::new(build::dunlin()),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(build::dunlin());
+                command
+            }
+        };
         command.arg("up").arg(&manifest).args(&self.args);
         // What a test gives itself must not be given twice.
         let state = folder.path().join("state").display().to_string();
@@ -510,6 +526,23 @@ impl Host {
             .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok())
             .expect("a live process has resident memory");
         kib * 1024
+    }
+
+    /// Processor time that it has used.
+    ///
+    /// # Panics
+    /// If the process has ended.
+    #[must_use]
+    #[track_caller]
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .expect("the process lives");
+        // From the third field on: the second is the name, in parentheses.
+        let (_, fields) = stat.rsplit_once(") ").expect("a process has a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+        // The kernel shows hundredths, whatever it counts in.
+        Duration::from_millis(ticks * 10)
     }
 
     /// Sends a signal.

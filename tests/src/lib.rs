@@ -16,6 +16,7 @@
 //!   or [`Builder::start_expecting_failure`].
 //! - [`guest`] and [`example`]: components, built once per run; [`wat_component`]:
 //!   one written by hand.
+//! - [`Faults`]: a disk that is full or fails.
 //! - [`Client`]: whole requests; [`Connection`]: bytes.
 //! - [`eventually`]: waits for a state. Nothing here waits for luck, and nothing
 //!   waits longer than [`PATIENCE`].
@@ -24,6 +25,7 @@
 
 mod build;
 mod client;
+mod faults;
 mod host;
 mod metrics;
 
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 pub use build::{dunlin, example, guest, target_dir, wat_component};
 pub use client::{Client, Connection, Response};
+pub use faults::{Fault, Faults, Times};
 pub use host::{Builder, Failure, Host};
 pub use metrics::Metrics;
 

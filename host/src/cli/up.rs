@@ -138,7 +138,12 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
     };
     say(&format!("{}\n{}", listening(&app), routes(&app)));
     let mut broken = std::pin::pin!(app.broken());
-    let gave_up = |why: String| Err(anyhow::anyhow!("{why}: nothing can be accepted any more"));
+    let gave_up = |why: String| {
+        Err(anyhow::anyhow!(
+            "{why}: nothing can be accepted any more, and the host ends; what was acknowledged \
+             is kept. See what the kernel says of the disk, repair it, and start the host again"
+        ))
+    };
 
     if let Some(watcher) = &mut watcher {
         // Now also the local dependencies, which the build has told.

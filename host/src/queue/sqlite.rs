@@ -33,7 +33,7 @@ use super::{
     Stepped,
 };
 use crate::hex::hex;
-use crate::store::{Clock, Moment, OpenError, StoreMetrics, Writer};
+use crate::store::{Clock, Disk, Moment, OpenError, StoreMetrics, Writer};
 use delivery::{receive, settle};
 use rows::{COLUMNS, Queue, Stored, json, json_at, millis, name_at};
 
@@ -117,6 +117,12 @@ impl SqliteQueues {
     #[must_use]
     pub fn metrics(&self) -> &StoreMetrics {
         self.writer.metrics()
+    }
+
+    /// How the disk is, and when that changes.
+    #[must_use]
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.writer.disk()
     }
 
     /// Waits until the disk has failed, and says how.
