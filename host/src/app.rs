@@ -1,6 +1,7 @@
 //! The host as a whole: builds the parts once, binds, serves, swaps what is
 //! deployed, and drains in order.
 
+mod disk;
 mod machine;
 mod queues;
 mod state_dir;
@@ -282,7 +283,9 @@ impl App {
             parts.telemetry.clone(),
             Arc::clone(parts.runtime.budget()),
             Arc::clone(&store),
+            queues.disk(),
         );
+        tokio::spawn(disk::tell(queues.disk(), parts.telemetry.clone()));
         let (api_draining, api_drained) = watch::channel(false);
         let lambda = Lambda::new(
             Arc::clone(&parts.dispatcher),

@@ -2,6 +2,7 @@
 //! schedules, with the real binary and components.
 
 mod asynchronous;
+mod disk;
 mod disk_errors;
 mod mappings;
 mod schedules;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::queue::QueueStore;
 use crate::runtime::Budget;
+use crate::store::Disk;
 use crate::telemetry::{Telemetry, render_queues};
 
 /// Queues in one scrape at most: those with the most messages.
@@ -25,17 +27,24 @@ pub struct Operator {
     telemetry: Telemetry,
     budget: Arc<Budget>,
     queues: Arc<dyn QueueStore>,
+    disk: watch::Receiver<Disk>,
     ready: Arc<AtomicBool>,
 }
 
 impl Operator {
     /// Endpoints of a host that is not ready yet.
     #[must_use]
-    pub fn new(telemetry: Telemetry, budget: Arc<Budget>, queues: Arc<dyn QueueStore>) -> Self {
+    pub fn new(
+        telemetry: Telemetry,
+        budget: Arc<Budget>,
+        queues: Arc<dyn QueueStore>,
+        disk: watch::Receiver<Disk>,
+    ) -> Self {
         Self {
             telemetry,
             budget,
             queues,
+            disk,
             ready: Arc::default(),
         }
     }
@@ -57,12 +66,22 @@ impl Operator {
         if path == "/metrics" {
             return Some(self.metrics().await);
         }
-        // The host is about to end: nothing is accepted any more.
-        if let Some(why) = self.queues.failure() {
-            let message = format!("the store of the queues has failed: {why}\n");
-            return Some(text(StatusCode::SERVICE_UNAVAILABLE, &message));
-        }
+        let is_full = match &*self.disk.borrow() {
+            Disk::Sound => false,
+            Disk::Full => true,
+            // The host is about to end: nothing is accepted any more.
+            Disk::Broken(why) => {
+                let message = format!("the store of the queues has failed: {why}\n");
+                return Some(text(StatusCode::SERVICE_UNAVAILABLE, &message));
+            }
+        };
         Some(match path {
+            // It is said, and is no reason to start the host anew: it serves, and would find
+            // the disk as full.
+            "/health" if is_full => text(
+                StatusCode::OK,
+                "ok, but the disk is full: events are refused until it has room\n",
+            ),
             "/health" => text(StatusCode::OK, "ok\n"),
             _ if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n"),
             _ => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// Events that wait for admission.
     pub admission_waiting: IntGauge,
+    /// Whether the disk of the queues is full.
+    pub disk_full: IntGauge,
     memory_budget: IntGauge,
     memory_used: IntGauge,
     log_dropped: IntCounter,
@@ -314,6 +316,11 @@ impl Metrics {
                 r,
                 "dunlin_admission_waiting",
                 "Events that wait for admission.",
+            )?,
+            disk_full: gauge(
+                r,
+                "dunlin_disk_full",
+                "1 while the disk of the queues has no room.",
             )?,
             memory_budget: gauge(
                 r,

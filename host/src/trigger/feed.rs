@@ -86,10 +86,40 @@ pub(crate) trait Worker: Send + Sync + 'static {
         batch: Vec<Delivery>,
     ) -> impl Future<Output = ()> + Send;
 
+    /// Its settlements that wait for room on the disk.
+    fn unsettled(&self) -> &Unsettled;
+
     /// Settles the messages of a function that may run nothing at all, if they do not wait
     /// for better times.
     fn refuse(&self) -> impl Future<Output = ()> + Send {
         async {}
+    }
+}
+
+/// Settlements that wait for room on the disk. Nothing is received before them: it may be
+/// the very messages that are done.
+#[derive(Default)]
+pub(crate) struct Unsettled(AtomicUsize);
+
+impl Unsettled {
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// One of them, for as long as this lives.
+struct Waits<'a>(&'a Unsettled);
+
+impl<'a> Waits<'a> {
+    fn on(unsettled: &'a Unsettled) -> Self {
+        unsettled.0.fetch_add(1, Ordering::Relaxed);
+        Self(unsettled)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -168,6 +198,9 @@ async fn round<W: Worker>(
     if function.lane.is_shut() {
         worker.refuse().await;
         return Look::In(LOOK);
+    }
+    if !worker.unsettled().is_empty() {
+        return Look::In(PAUSE);
     }
     let rule = match worker.rule().await {
         Ok(rule) => rule,
@@ -316,6 +349,8 @@ fn failed(feeds: &Feeds, queue: &QueueName, error: &QueueError) -> Look {
         QueueError::Unknown(_) => Look::In(LOOK),
         // The host says so itself, and ends.
         QueueError::Write(WriteError::Broken(_)) => Look::In(LOOK),
+        // The host says so itself, once.
+        QueueError::Write(WriteError::Full) => Look::In(PAUSE),
         _ => {
             let message = format!("the queue {queue} cannot be read now: {error}");
             feeds.telemetry.log.host(Level::Warn, &message);
@@ -330,12 +365,17 @@ fn failed(feeds: &Feeds, queue: &QueueName, error: &QueueError) -> Look {
 /// If a queue is gone to which something is sent, or the store is broken.
 pub(super) async fn settle(
     queues: &dyn QueueStore,
+    unsettled: &Unsettled,
     settlements: Vec<(Receipt, Settlement)>,
     sends: Vec<(QueueName, NewMessage)>,
 ) -> Result<Vec<Settled>, QueueError> {
+    let mut waits = None;
     loop {
         match queues.settle(settlements.clone(), sends.clone()).await {
-            Err(QueueError::Write(WriteError::Full)) => sleep(PAUSE).await,
+            Err(QueueError::Write(WriteError::Full)) => {
+                waits.get_or_insert_with(|| Waits::on(unsettled));
+                sleep(PAUSE).await;
+            }
             other => return other,
         }
     }

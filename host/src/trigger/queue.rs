@@ -30,7 +30,7 @@ use crate::queue::{
 };
 use crate::telemetry::{EventStep, Level};
 use crate::trigger::asynchronous::{MAX_DEPTH, Surroundings};
-use crate::trigger::feed::{self, Rule, Worker};
+use crate::trigger::feed::{self, Rule, Unsettled, Worker};
 
 /// Works on the batches of one mapping.
 pub struct QueueWorker {
@@ -40,6 +40,7 @@ pub struct QueueWorker {
     receipts: ReceiptKey,
     info: ArcSwapOption<(Instant, Arc<QueueInfo>)>,
     suspects: Suspects,
+    unsettled: Unsettled,
 }
 
 /// Who filters now.
@@ -67,6 +68,7 @@ impl QueueWorker {
             receipts,
             info: ArcSwapOption::empty(),
             suspects: Suspects::default(),
+            unsettled: Unsettled::default(),
         }
     }
 }
@@ -92,6 +94,10 @@ impl Worker for QueueWorker {
             most: most.map_or(usize::MAX, |most| most as usize),
             visibility: info.settings.visibility,
         })
+    }
+
+    fn unsettled(&self) -> &Unsettled {
+        &self.unsettled
     }
 
     async fn work(self: Arc<Self>, function: Arc<Function>, permit: Permit, batch: Vec<Delivery>) {
@@ -398,7 +404,9 @@ impl QueueWorker {
         let settlements = verdicts
             .into_iter()
             .map(|(receipt, settlement, _)| (receipt, settlement));
-        let settled = feed::settle(&*self.around.queues, settlements.collect(), Vec::new()).await;
+        let queues = &*self.around.queues;
+        let settlements = settlements.collect();
+        let settled = feed::settle(queues, &self.unsettled, settlements, Vec::new()).await;
         match settled {
             Ok(_) => steps.into_iter().for_each(|step| metrics.events(step, 1)),
             // They come back when their time is over.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::function::{FunctionName, Overlap, Schedule};
 use crate::invocation::RequestId;
 use crate::queue::{Mark, MarkName, QueueError, QueueStore, Step, Stepped};
-use crate::store::Clock;
+use crate::store::{Clock, WriteError};
 use crate::telemetry::{Level, Telemetry};
 use crate::trigger::asynchronous::{Envelope, Fire, NewEvent, queue_of};
 use plan::{Kind, Planned, plan};
@@ -355,6 +355,8 @@ impl Scheduler {
                 cannot("the backlog of its function is full".to_owned());
                 return None;
             }
+            // The host says so itself, once.
+            (Err(QueueError::Write(WriteError::Full)), _) => return None,
             (Err(error), _) => {
                 cannot(error.to_string());
                 return None;

@@ -21,7 +21,8 @@ async fn operator(folder: &TempDir) -> Operator {
     };
     let declared = vec![(q(), QueueSettings::default())];
     queues.put(declared, Owner::Manifest).await.unwrap();
-    let operator = Operator::new(telemetry, Budget::new(1 << 20), Arc::new(queues));
+    let disk = queues.disk();
+    let operator = Operator::new(telemetry, Budget::new(1 << 20), Arc::new(queues), disk);
     operator.set_ready(true);
     operator
 }

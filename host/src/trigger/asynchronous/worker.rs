@@ -18,7 +18,7 @@ use crate::invocation::{
 use crate::queue::{Delivery, NewMessage, QueueError, QueueName, QueueStore, Settlement};
 use crate::runtime::Budget;
 use crate::telemetry::{EventStep, Level, Telemetry};
-use crate::trigger::feed::{self, Rule, Worker};
+use crate::trigger::feed::{self, Rule, Unsettled, Worker};
 use crate::trigger::schedule::lambda::Firing;
 use crate::trigger::schedule::{self};
 
@@ -49,6 +49,7 @@ pub struct AsyncWorker {
     function: FunctionName,
     queue: QueueName,
     around: Surroundings,
+    unsettled: Unsettled,
 }
 
 impl AsyncWorker {
@@ -59,6 +60,7 @@ impl AsyncWorker {
             queue: queue_of(&function),
             function,
             around,
+            unsettled: Unsettled::default(),
         }
     }
 }
@@ -90,6 +92,10 @@ impl Worker for AsyncWorker {
             let Some(permit) = permit.take() else { break };
             self.try_event(&function, permit, delivery).await;
         }
+    }
+
+    fn unsettled(&self) -> &Unsettled {
+        &self.unsettled
     }
 
     async fn refuse(&self) {
@@ -417,7 +423,7 @@ impl AsyncWorker {
         let queues = &*self.around.queues;
         let receipt = tried.delivery.receipt;
         let all = vec![(receipt, settlement.clone())];
-        let mut settled = feed::settle(queues, all, sends).await;
+        let mut settled = feed::settle(queues, &self.unsettled, all, sends).await;
         if let Err(QueueError::Unknown(gone)) = &settled {
             // Better in another place than nowhere.
             let message = format!(
@@ -442,7 +448,8 @@ impl AsyncWorker {
                 },
                 other => other,
             };
-            settled = feed::settle(queues, vec![(receipt, settlement)], Vec::new()).await;
+            let settlements = vec![(receipt, settlement)];
+            settled = feed::settle(queues, &self.unsettled, settlements, Vec::new()).await;
         }
         if settled.is_ok() {
             tried.function.version.common.metrics.events(how, 1);
