@@ -111,7 +111,13 @@ impl Worker for QueueWorker {
         let hidden = feed::hidden(&function, info.settings.visibility);
         let runs = self.suspects.split(batch, info.name.is_fifo());
         let mut failed_groups = HashSet::new();
+        let mut permit = Some(permit);
         for run in runs {
+            // Others may run while one is settled: on a full disk that takes its time.
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => function.lane.admit_background().await,
+            };
             // The rest would come again while it is handled; or it stands behind a message of
             // its group that did not come to its end.
             let late = received.elapsed() + function.version.common.spec.limits.timeout > hidden;
@@ -124,7 +130,7 @@ impl Worker for QueueWorker {
                 .map(|delivery| given_back(delivery.receipt, Duration::ZERO))
                 .collect();
             if !run.is_empty() {
-                let result = self.invoke(&function, permit.clone(), &run, &info).await;
+                let result = self.invoke(&function, permit, &run, &info).await;
                 if brings_down_others(&result) {
                     self.suspects.add(&run);
                 }

@@ -154,6 +154,37 @@ on-success = { queue = "out" }
 }
 
 #[test]
+fn what_cannot_be_settled_yet_keeps_nobody_from_its_function() {
+    let (faults, state) = (Faults::default(), tempfile::tempdir().unwrap());
+    let scene = Scene::on(
+        &faults,
+        state.path(),
+        r#"
+[host]
+admission-wait = "0"
+
+[function.one]
+component = "{lambda-consumer}"
+reserved-concurrency = 1
+
+[[function.one.queue]]
+name = "in"
+[queue.in]
+"#,
+    );
+    scene.send("in", "sleep 700");
+    scene.line("record ");
+    faults.fill();
+    host_says(&scene, "the disk is full: ");
+    scene.host.wait_until_quiet();
+    let answer = invoke(&scene, "one", &json!({ "do": "ok", "value": 7 }));
+    assert_eq!((answer.status, answer.text().as_str()), (200, "7"));
+    faults.end();
+    scene.is_drained("in");
+    scene.says("record", 1);
+}
+
+#[test]
 fn feeds_and_schedules_wait_for_room_quietly_and_go_on_by_themselves() {
     let (faults, state) = (Faults::default(), tempfile::tempdir().unwrap());
     let mut manifest = String::new();

@@ -7,7 +7,8 @@
 //!
 //! - SQS: it answers the batch item failures of the messages with the body
 //!   `fail`. A body `answer TEXT` makes the text the whole answer, and the body
-//!   `error` fails the invocation. Each message prints `record id=… body=…`.
+//!   `error` fails the invocation; `sleep MS` sleeps first. Each message prints
+//!   `record id=… body=…`.
 //! - An object with `do`: see [`Task`].
 //! - Any other: it answers the event.
 //!
@@ -49,6 +50,9 @@ fn batch(event: SqsEvent) -> Result<Raw, FunctionError> {
         println!("record id={id} body={body}");
         if let Some(answer) = body.strip_prefix("answer ") {
             return Ok(Raw(answer.as_bytes().to_vec()));
+        }
+        if let Some(ms) = body.strip_prefix("sleep ") {
+            std::thread::sleep(Duration::from_millis(ms.parse()?));
         }
         match body.as_str() {
             "error" => return Err(failed()),
