@@ -54,7 +54,8 @@ fn python() -> PathBuf {
     python
 }
 
-fn run(command: &mut Command) -> Result<String, String> {
+/// What a program says that succeeds.
+pub(super) fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match output.status.success() {
@@ -138,6 +139,55 @@ fn boto3_feeds_and_reads_queues() {
     let said = result.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(said.trim(), "ok");
 }
+
+#[test]
+fn boto3_sends_events_and_sees_what_becomes_of_them() {
+    let host = up(EVENTS);
+    script(&host, "events.py");
+    // Each message of the batch was tried as often as it had to be.
+    let log = host.log();
+    let times = |body: &str| {
+        let ends = format!(" body={body}");
+        let lines = log.iter().filter_map(|line| line["message"].as_str());
+        let lines = lines.filter(|line| line.starts_with("record ") && line.ends_with(&ends));
+        lines.count()
+    };
+    assert_eq!(["good", "fail", "größe"].map(times), [1, 2, 1]);
+}
+
+/// A function with destinations and a queue, and one whose backlog is soon full.
+pub(super) const EVENTS: &str = r#"
+[function.worker]
+component = "{lambda-consumer}"
+timeout = "1s"
+
+[function.worker.async]
+retry-delay = "10ms"
+max-attempts = 2
+on-success = { queue = "good" }
+on-failure = { queue = "bad" }
+
+[queue.good]
+[queue.bad]
+
+[function.narrow]
+component = "{lambda-consumer}"
+reserved-concurrency = 1
+
+[function.narrow.async]
+backlog = 2
+
+[[function.worker.queue]]
+name = "jobs"
+report-batch-item-failures = "on"
+
+[queue.jobs]
+visibility-timeout = "1s"
+dead-letter-queue = "jobs-dead"
+max-receives = 2
+
+[queue.jobs-dead]
+"#;
 
 /// A queue with dead letters, a FIFO queue, and one that is soon full.
 const QUEUES: &str = r#"

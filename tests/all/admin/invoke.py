@@ -116,10 +116,6 @@ slow.join()
 response = refused(ClientError, client.list_functions, 501)
 expect(response, response["Error"]["Code"] == "NotImplementedException" and response["Error"]["Message"])
 
-# An event that nobody waits for is accepted.
-response = invoke({}, InvocationType="Event")
-expect(response, response["StatusCode"] == 202 and response["Payload"].read() == b"")
-
 # Keys that are not the host's.
 stranger = connect(aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x" * 40)
 response = refused(ClientError, lambda: stranger.invoke(FunctionName="probe"), 403)
