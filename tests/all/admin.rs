@@ -4,6 +4,7 @@
 mod access;
 mod boto3;
 mod invoke;
+mod javascript;
 mod operator;
 mod queues;
 mod sign;
