@@ -2,6 +2,7 @@
 //! schedules, with the real binary and components.
 
 mod asynchronous;
+mod crashes;
 mod disk;
 mod disk_errors;
 mod mappings;
@@ -17,22 +18,34 @@ use crate::http::box_with;
 
 /// An operation on a queue, unsigned: what the host answers, if it does.
 pub(crate) fn try_ask(client: &Client, operation: &str, body: &Value) -> Option<Response> {
-    let target = format!("AmazonSQS.{operation}");
+    try_operate(client, &format!("AmazonSQS.{operation}"), body)
+}
+
+/// As [`try_ask`], where all is well if there is an answer.
+pub(crate) fn ask(client: &Client, operation: &str, body: &Value) -> Option<Value> {
+    operate(client, &format!("AmazonSQS.{operation}"), body)
+}
+
+/// As [`ask`], an operation of our own.
+pub(crate) fn own_operation(client: &Client, operation: &str, body: &Value) -> Option<Value> {
+    operate(client, &format!("Dunlin.{operation}"), body)
+}
+
+fn operate(client: &Client, target: &str, body: &Value) -> Option<Value> {
+    let answer = try_operate(client, target, body)?;
+    assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+    Some(answer.json())
+}
+
+fn try_operate(client: &Client, target: &str, body: &Value) -> Option<Response> {
     let headers = [
-        ("x-amz-target", target.as_str()),
+        ("x-amz-target", target),
         ("content-type", "application/x-amz-json-1.0"),
     ];
     let body = body.to_string();
     client
         .try_request("POST", "/", &headers, body.as_bytes())
         .ok()
-}
-
-/// As [`try_ask`], where all is well if there is an answer.
-pub(crate) fn ask(client: &Client, operation: &str, body: &Value) -> Option<Value> {
-    let answer = try_ask(client, operation, body)?;
-    assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
-    Some(answer.json())
 }
 
 /// A host that feeds functions, with its own state or one that is there.
@@ -131,18 +144,7 @@ impl Scene {
     /// An operation of our own.
     #[track_caller]
     pub(crate) fn own(&self, operation: &str, body: &Value) -> Value {
-        let target = format!("Dunlin.{operation}");
-        let headers = [
-            ("x-amz-target", target.as_str()),
-            ("content-type", "application/x-amz-json-1.0"),
-        ];
-        let body = body.to_string();
-        let answer = self
-            .host
-            .admin
-            .request("POST", "/", &headers, body.as_bytes());
-        assert_eq!(answer.status, 200, "{operation}: {}", answer.text());
-        answer.json()
+        own_operation(&self.host.admin, operation, body).expect("the host answers")
     }
 
     /// Messages of a queue, in whatever state.

@@ -17,7 +17,7 @@
 //! | `trap`, `exit CODE`, `spin` | as named |
 //! | `sleep MS` | sleeps |
 //! | `alloc MIB` | takes that much memory, and writes to it |
-//! | `forward QUEUE [GROUP [DEDUPLICATION]]` | sends the id of the event there |
+//! | `forward QUEUE [GROUP [DEDUPLICATION]]` | sends the id of the event there, with its attempt as an attribute; the deduplication `each` is another one for each attempt |
 //! | `forward-many QUEUE COUNT` | sends that many messages there, in batches |
 //! | `invoke FUNCTION` | invokes it with `{"from":"ID"}` |
 //! | `log TEXT` | prints the text |
@@ -137,7 +137,7 @@ fn act(step: &str, id: &str, attempt: u32) -> Result<(), Failure> {
         "alloc" => {
             black_box(vec![1_u8; number() as usize * MIB]);
         }
-        "forward" => forward(rest, id)?,
+        "forward" => forward(rest, id, attempt)?,
         "forward-many" => forward_many(rest)?,
         "invoke" => {
             let request_id = producer::invoke(rest, format!(r#"{{"from":"{id}"}}"#))?;
@@ -149,12 +149,17 @@ fn act(step: &str, id: &str, attempt: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn forward(to: &str, id: &str) -> Result<(), Failure> {
+fn forward(to: &str, id: &str, attempt: u32) -> Result<(), Failure> {
     let mut words = to.split(' ');
     let queue = words.next().unwrap_or_default();
-    let mut message = Outgoing::new(id).attribute("from", id);
+    let mut message = Outgoing::new(id)
+        .attribute("from", id)
+        .attribute("attempt", attempt.to_string());
     message.group = words.next().map(str::to_owned);
-    message.deduplication_id = words.next().map(str::to_owned);
+    message.deduplication_id = words.next().map(|word| match word {
+        "each" => format!("{id}-{attempt}"),
+        word => word.to_owned(),
+    });
     let sent = producer::send(queue, message)?;
     println!("sent {queue} {sent}");
     Ok(())
