@@ -160,6 +160,23 @@ impl InFlight {
     }
 }
 
+/// How fast a feed goes.
+struct Pace {
+    /// Batches at once.
+    breadth: usize,
+    /// Whether there was more than was taken: then there is no need to ask first.
+    more: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            breadth: FIRST_BREADTH,
+            more: false,
+        }
+    }
+}
+
 /// When a feed looks again.
 enum Look {
     Now,
@@ -170,11 +187,11 @@ enum Look {
 pub(crate) async fn run<W: Worker>(feeds: Feeds, worker: Arc<W>, stop: CancellationToken) {
     let mut arrivals = feeds.queues.arrivals(worker.queue());
     let in_flight = Arc::new(InFlight::default());
-    let mut breadth = FIRST_BREADTH;
+    let mut pace = Pace::default();
     while !stop.is_cancelled() {
         // From before the look: what comes right after it is not missed.
         arrivals.mark_unchanged();
-        let look = round(&feeds, &worker, &in_flight, &mut breadth, &stop).await;
+        let look = round(&feeds, &worker, &in_flight, &mut pace, &stop).await;
         if let Look::In(time) = look {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -189,7 +206,7 @@ async fn round<W: Worker>(
     feeds: &Feeds,
     worker: &Arc<W>,
     in_flight: &Arc<InFlight>,
-    breadth: &mut usize,
+    pace: &mut Pace,
     stop: &CancellationToken,
 ) -> Look {
     let Some(function) = worker.function() else {
@@ -206,25 +223,31 @@ async fn round<W: Worker>(
         Ok(rule) => rule,
         Err(error) => return failed(feeds, worker.queue(), &error),
     };
-    if !rule.window.is_zero() {
+    // A permit that is taken for nothing may be the one that somebody waits for.
+    if !pace.more || !rule.window.is_zero() {
         match feeds.queues.next(worker.queue().clone()).await {
             Ok(Some(Duration::ZERO)) => {}
-            Ok(next) => return until(next),
+            Ok(next) => {
+                *pace = Pace::default();
+                return until(next);
+            }
             Err(error) => return failed(feeds, worker.queue(), &error),
         }
+    }
+    if !rule.window.is_zero() {
         tokio::select! {
             () = stop.cancelled() => return Look::Now,
             () = gather(feeds, worker.queue(), rule) => {}
         }
     }
     let most = rule.most.min(function.lane.background_size());
-    *breadth = (*breadth).clamp(1, most.max(1));
+    pace.breadth = pace.breadth.clamp(1, most.max(1));
     let permits = tokio::select! {
         () = stop.cancelled() => return Look::Now,
-        permits = permits(&function, worker.queue(), in_flight, *breadth) => permits,
+        permits = permits(&function, worker.queue(), in_flight, pace.breadth) => permits,
     };
     if permits.is_empty() {
-        *breadth /= 2;
+        pace.breadth /= 2;
         return Look::Now;
     }
 
@@ -241,15 +264,13 @@ async fn round<W: Worker>(
         Err(error) => return failed(feeds, worker.queue(), &error),
     };
     if received.is_empty() {
-        drop(permits);
-        *breadth = FIRST_BREADTH;
-        return match feeds.queues.next(worker.queue().clone()).await {
-            Ok(next) => until(next),
-            Err(error) => failed(feeds, worker.queue(), &error),
-        };
+        // Others were faster, or what is visible is nobody's to receive.
+        *pace = Pace::default();
+        return Look::In(Duration::from_millis(1));
     }
-    if received.len() == asked {
-        *breadth += permits.len();
+    pace.more = received.len() == asked;
+    if pace.more {
+        pace.breadth += permits.len();
     }
     let mut permits = permits.into_iter();
     // What is in two batches of a FIFO queue has no order.
@@ -274,8 +295,7 @@ async fn round<W: Worker>(
     Look::Now
 }
 
-/// When there is something again. Never without a pause: what is visible may be nobody's to
-/// receive.
+/// When there is something again.
 fn until(next: Option<Duration>) -> Look {
     Look::In(next.map_or(REST, |next| next.clamp(Duration::from_millis(1), LOOK)))
 }

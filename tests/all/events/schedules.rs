@@ -7,6 +7,14 @@ use serde_json::Value;
 
 use super::{SOON, Scene, at, meanwhile};
 
+/// A state in which the components are compiled: a host over it starts soon, also on a busy
+/// machine.
+fn compiled() -> tempfile::TempDir {
+    let state = tempfile::tempdir().unwrap();
+    drop(Scene::over(state.path(), ""));
+    state
+}
+
 fn schedule(function: &str, name: &str, when: &str, more: &str) -> String {
     format!("[[function.{function}.schedule]]\nname = \"{name}\"\nwhen = \"{when}\"\n{more}\n")
 }
@@ -18,18 +26,22 @@ fn millis() -> u64 {
 
 #[test]
 fn a_fire_comes_when_it_is_due_with_its_payload() {
+    let state = compiled();
     let when = at(SOON);
-    let scene = Scene::new(&format!(
-        "{}{}{}",
-        schedule(
-            "consumer",
-            "once",
-            &when,
-            "payload = \"log from the schedule\""
+    let scene = Scene::over(
+        state.path(),
+        &format!(
+            "{}{}{}",
+            schedule(
+                "consumer",
+                "once",
+                &when,
+                "payload = \"log from the schedule\""
+            ),
+            schedule("lambda", "bare", &when, ""),
+            schedule("lambda", "given", &when, "payload = '{\"do\":\"ok\"}'"),
         ),
-        schedule("lambda", "bare", &when, ""),
-        schedule("lambda", "given", &when, "payload = '{\"do\":\"ok\"}'"),
-    ));
+    );
     let line = scene.line("tick schedule=once ");
     let field = |name: &str| {
         let from = line.find(&format!(" {name}=")).unwrap() + name.len() + 2;
@@ -68,12 +80,16 @@ fn a_fire_comes_when_it_is_due_with_its_payload() {
 
 #[test]
 fn a_fire_that_fails_is_tried_again_and_ends_with_the_dead_letters() {
-    let scene = Scene::new(&format!(
-        "[function.other]\ncomponent = \"{{consumer}}\"\n\
+    let state = compiled();
+    let scene = Scene::over(
+        state.path(),
+        &format!(
+            "[function.other]\ncomponent = \"{{consumer}}\"\n\
          [function.other.async]\nretry-delay = \"10ms\"\n{}{}",
-        schedule("other", "bad", &at(SOON), "payload = \"retry\""),
-        schedule("other", "worse", &at(SOON), "payload = \"reject never\""),
-    ));
+            schedule("other", "bad", &at(SOON), "payload = \"retry\""),
+            schedule("other", "worse", &at(SOON), "payload = \"reject never\""),
+        ),
+    );
     let dead = scene.lying("dead-letters", 2);
     let reasons: Vec<&str> = dead
         .iter()
@@ -89,7 +105,7 @@ fn a_fire_that_fails_is_tried_again_and_ends_with_the_dead_letters() {
 
 #[test]
 fn a_fire_that_was_due_while_the_host_was_down_is_treated_by_its_policy() {
-    let state = tempfile::tempdir().unwrap();
+    let state = compiled();
     let when = at(SOON);
     let manifest = format!(
         "{}{}",
