@@ -20,6 +20,8 @@ pub struct Guests {
     pub wasi_http_hello: PathBuf,
     /// `benches/guests/spinner`.
     pub spinner: PathBuf,
+    /// `benches/guests/sink`.
+    pub sink: PathBuf,
     /// The other examples that answer a plain GET: function and path.
     pub examples: Vec<(PathBuf, &'static str)>,
 }
@@ -112,6 +114,7 @@ pub fn guests(build: bool) -> Result<Guests> {
         hello_default_stack: built(&default_stack, "hello.wasm")?,
         wasi_http_hello: built(&for_benches, "wasi_http_hello.wasm")?,
         spinner: built(&for_benches, "spinner.wasm")?,
+        sink: built(&for_benches, "sink.wasm")?,
         examples: vec![
             (built(&target, "users_api.wasm")?, "/users"),
             (built(&target, "lambda_port.wasm")?, "/lambda"),

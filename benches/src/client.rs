@@ -5,6 +5,7 @@
 //! client library takes several times as long for a request.
 
 mod load;
+mod sqs;
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 pub use load::{Closed, ClosedSeen, OpenSeen, Paced};
+pub use sqs::{Queue, SqsClient};
 
 /// When a server that does not answer is given up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,6 +27,24 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// The path.
     pub path: String,
+}
+
+/// A request as it goes over the wire, and where to.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The server.
+    pub address: SocketAddr,
+    /// Head and body.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Endpoint> for Request {
+    fn from(endpoint: Endpoint) -> Self {
+        Self {
+            address: endpoint.address,
+            bytes: endpoint.request(),
+        }
+    }
 }
 
 /// An answer.
@@ -39,6 +59,8 @@ pub struct Answer {
 /// What is known of an answer when its head has come.
 struct Head {
     status: u16,
+    /// Where its body begins.
+    body: usize,
     /// Where the answer ends.
     length: usize,
 }
@@ -86,6 +108,7 @@ impl Head {
         };
         Ok(Some(Self {
             status,
+            body: end + 4,
             length: end + 4 + length,
         }))
     }
@@ -93,30 +116,47 @@ impl Head {
 
 /// Asks once, on a connection of its own.
 pub fn get(endpoint: &Endpoint) -> Result<Answer> {
-    let mut stream = std::net::TcpStream::connect_timeout(&endpoint.address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&endpoint.request())?;
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 16 << 10];
-    loop {
-        if let Some(head) = Head::parse(&bytes)?
-            && bytes.len() >= head.length
-        {
-            let body = bytes[..head.length]
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n")
-                .map_or(0, |end| end + 4);
-            return Ok(Answer {
-                status: head.status,
-                body: bytes[body..head.length].to_vec(),
-            });
+    Kept::open(endpoint.address)?.ask(&endpoint.request())
+}
+
+/// A connection that is kept, for one request after another.
+pub struct Kept {
+    stream: std::net::TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Kept {
+    /// Connects.
+    pub fn open(address: SocketAddr) -> Result<Self> {
+        let stream = std::net::TcpStream::connect_timeout(&address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Sends a request, and waits for its answer.
+    pub fn ask(&mut self, request: &[u8]) -> Result<Answer> {
+        self.stream.write_all(request)?;
+        self.buffer.clear();
+        let mut chunk = [0; 16 << 10];
+        loop {
+            if let Some(head) = Head::parse(&self.buffer)?
+                && self.buffer.len() >= head.length
+            {
+                return Ok(Answer {
+                    status: head.status,
+                    body: self.buffer[head.body..head.length].to_vec(),
+                });
+            }
+            let count = self.stream.read(&mut chunk)?;
+            if count == 0 {
+                bail!("the server closed the connection");
+            }
+            self.buffer.extend_from_slice(&chunk[..count]);
         }
-        let count = stream.read(&mut chunk)?;
-        if count == 0 {
-            bail!("the server closed the connection");
-        }
-        bytes.extend_from_slice(&chunk[..count]);
     }
 }
 

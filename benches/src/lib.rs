@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod client;
+pub mod disk;
 pub mod manifest;
 pub mod proc;
 pub mod prometheus;

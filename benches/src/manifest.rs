@@ -40,6 +40,13 @@ impl Manifest {
         self
     }
 
+    /// Adds whatever else it is to say.
+    #[must_use]
+    pub fn with(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.0, "\n{lines}");
+        self
+    }
+
     /// Writes it to a file.
     pub fn write(&self, folder: &Path, name: &str) -> Result<PathBuf> {
         let file = folder.join(format!("{name}.toml"));

@@ -105,6 +105,20 @@ pub fn go_first() -> i32 {
     inherited - getpriority_process(None).unwrap_or(inherited)
 }
 
+/// Runs something on a thread that goes first.
+pub fn first<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            go_first();
+            run()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 /// The machine, in one line for the head of a report.
 #[must_use]
 pub fn machine() -> String {

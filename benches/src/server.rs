@@ -46,6 +46,8 @@ pub struct Server {
     pub started: Instant,
     /// The address it serves HTTP on.
     pub http: SocketAddr,
+    /// The address of the host's APIs.
+    admin: Option<SocketAddr>,
     /// The address of the host's metrics.
     metrics: Option<SocketAddr>,
     log: Arc<Log>,
@@ -124,6 +126,7 @@ impl Server {
             child,
             started,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: None,
             metrics: None,
             log,
             readers,
@@ -139,6 +142,7 @@ impl Server {
             };
             if let Some(http) = READY.iter().find_map(|ready| address(&line, ready)) {
                 server.http = http;
+                server.admin = address(&line, "admin=http://");
                 server.metrics = address(&line, "metrics=http://");
                 return Ok(server);
             }
@@ -206,6 +210,11 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where the host's APIs are.
+    pub fn admin(&self) -> Result<SocketAddr> {
+        self.admin.context("this server has no admin address")
     }
 
     /// Where the host's metrics are.

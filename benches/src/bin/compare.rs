@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use dunlin_benches::build;
 use dunlin_benches::proc;
 use dunlin_benches::scenario::load::Contender;
-use dunlin_benches::scenario::{Setup, greedy, load, neighbour, startup};
+use dunlin_benches::scenario::{Setup, events, greedy, load, neighbour, startup};
 
 /// Measure the host against its peers and its promises; the report goes to stdout, in Markdown
 #[derive(Debug, Parser)]
@@ -75,6 +75,18 @@ enum Scenario {
     Neighbour(Paired),
     /// Deadlines of guests that loop over calls of the host, and their neighbours
     Greedy(Paired),
+    /// Durable events: queues against the bare disk, deep backlogs, idle triggers
+    Events {
+        /// Rounds, in each of which the host is measured beside its reference
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds per measurement
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Only these parts
+        #[arg(long, value_delimiter = ',')]
+        parts: Vec<events::Part>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -189,6 +201,21 @@ fn run(cli: Cli) -> Result<()> {
         )?,
         Scenario::Neighbour(paired) => neighbour::run(&setup, paired.into())?,
         Scenario::Greedy(paired) => greedy::run(&setup, paired.into())?,
+        Scenario::Events {
+            rounds,
+            seconds,
+            parts,
+        } => events::run(
+            &setup,
+            &events::Plan {
+                rounds,
+                time: Duration::from_secs(seconds),
+                parts: match parts.is_empty() {
+                    true => events::Part::value_variants().to_vec(),
+                    false => parts,
+                },
+            },
+        )?,
     };
     print_report(&format!("{head}\n{report}"))
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
-use super::{Endpoint, Head};
+use super::{Endpoint, Head, Request};
 use crate::proc;
 
 /// How often requests are given out: each at most so much later than it was due, which counts.
@@ -36,14 +36,15 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(endpoint: &Endpoint) -> Result<Self> {
-        let stream = TcpStream::connect(endpoint.address)
+    async fn open(request: Request) -> Result<Self> {
+        let Request { address, bytes } = request;
+        let stream = TcpStream::connect(address)
             .await
-            .with_context(|| format!("cannot connect to {}", endpoint.address))?;
+            .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
-            request: endpoint.request(),
+            request: bytes,
             buffer: Vec::with_capacity(16 << 10),
         })
     }
@@ -124,14 +125,15 @@ impl ClosedSeen {
 impl Closed {
     /// Begins, with so many connections.
     #[must_use]
-    pub fn start(endpoint: Endpoint, connections: usize) -> Self {
+    pub fn start(request: impl Into<Request>, connections: usize) -> Self {
+        let request = request.into();
         let (stop, stopped) = oneshot::channel();
         let thread = on_a_thread(move || async move {
             let seen = Rc::new(RefCell::new((BTreeMap::new(), Vec::new())));
             let mut tasks = JoinSet::new();
             let began = Instant::now();
             for _ in 0..connections {
-                let mut connection = Connection::open(&endpoint).await?;
+                let mut connection = Connection::open(request.clone()).await?;
                 let seen = Rc::clone(&seen);
                 tasks.spawn_local(async move {
                     loop {
@@ -170,8 +172,12 @@ impl Closed {
     }
 
     /// Runs for so long.
-    pub fn run(endpoint: Endpoint, connections: usize, time: Duration) -> Result<ClosedSeen> {
-        let load = Self::start(endpoint, connections);
+    pub fn run(
+        request: impl Into<Request>,
+        connections: usize,
+        time: Duration,
+    ) -> Result<ClosedSeen> {
+        let load = Self::start(request, connections);
         std::thread::sleep(time);
         load.stop()
     }
@@ -267,7 +273,7 @@ impl Paced {
         });
         let mut tasks = JoinSet::new();
         for index in 0..connections {
-            let mut connection = Connection::open(&endpoint).await?;
+            let mut connection = Connection::open(endpoint.clone().into()).await?;
             let due = Rc::clone(&due);
             tasks.spawn_local(async move { due.serve(index, &mut connection).await });
         }
