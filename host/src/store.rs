@@ -178,7 +178,7 @@ impl Writer {
         let open = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&self.path, flags)?;
-            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+            configure(&connection)?;
             Ok(connection)
         };
         open().map_err(|error| OpenError {
@@ -268,6 +268,15 @@ fn private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
+/// What writers and readers have in common.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // Else SQLite prepares many statements anew for each value that is bound, to see whether
+    // another plan would suit it: there are no statistics here that could say so.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 fn prepare(
     connection: &Connection,
     clock: Arc<dyn Clock>,
@@ -285,7 +294,7 @@ fn prepare(
         return Err(rusqlite::Error::ToSqlConversionFailure(problem.into()));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    configure(connection)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;

@@ -397,8 +397,7 @@ fn a_problem_of_events_names_the_thing_the_value_and_the_remedy() {
         ),
         (mapping("orders", "[function.f.async]").replace("[function.f]", "[function.f]\ntimeout = \"31s\""),
             "5: function.f.queue[0].name: \"orders\": the queue's `visibility-timeout` of 30 s \
-             is less than the function's `timeout` of 31 s: messages would come again while \
-             they are handled; set `visibility-timeout` of `[queue.orders]` to six times the \
+             is less than the function's `timeout` of 31 s: as at Lambda, it must not be; set `visibility-timeout` of `[queue.orders]` to six times the \
              timeout",
         ),
         (named("a b"),

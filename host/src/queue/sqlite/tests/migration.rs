@@ -109,8 +109,8 @@ async fn a_file_of_the_first_version_keeps_its_messages_and_leaves_a_copy() {
     assert_eq!(copies.count(), 1, "no other copy");
 }
 
-#[test]
-fn what_a_killed_start_left_of_its_copy_is_replaced() {
+#[tokio::test]
+async fn what_a_killed_start_left_of_its_copy_is_replaced() {
     let folder = TempDir::new().unwrap();
     let path = first(folder.path());
     let part = folder.path().join("queue.db.v1.part");
@@ -123,8 +123,8 @@ fn what_a_killed_start_left_of_its_copy_is_replaced() {
     );
 }
 
-#[test]
-fn a_copy_that_is_whole_stays_when_the_migration_did_not_come_to_its_end() {
+#[tokio::test]
+async fn a_copy_that_is_whole_stays_when_the_migration_did_not_come_to_its_end() {
     let folder = TempDir::new().unwrap();
     let path = first(folder.path());
     let copy = folder.path().join("queue.db.v1");
@@ -133,8 +133,8 @@ fn a_copy_that_is_whole_stays_when_the_migration_did_not_come_to_its_end() {
     assert_eq!(fs::read(&copy).unwrap(), b"of the start before");
 }
 
-#[test]
-fn a_new_file_needs_no_copy() {
+#[tokio::test]
+async fn a_new_file_needs_no_copy() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("queue.db");
     drop(open(&path));
@@ -143,8 +143,8 @@ fn a_new_file_needs_no_copy() {
     assert!(!folder.path().join("queue.db.v2").exists());
 }
 
-#[test]
-fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
     let folder = TempDir::new().unwrap();
     let path = first(folder.path());
     let connection = Connection::open(&path).unwrap();
