@@ -35,7 +35,7 @@ use super::{
 use crate::hex::hex;
 use crate::store::{Clock, Disk, Moment, OpenError, StoreMetrics, Writer};
 use delivery::{receive, settle};
-use rows::{COLUMNS, Queue, Stored, json, json_at, millis, name_at};
+use rows::{COLUMNS, Counts, Queue, Stored, json, json_at, millis, name_at};
 
 /// The file in the state directory.
 pub const FILE_NAME: &str = "queue.db";
@@ -485,6 +485,7 @@ fn send(
         queue = Queue::find(connection, name)?.unwrap_or(queue);
     }
     let mut sent = Vec::with_capacity(messages.len());
+    let mut counts = Counts::default();
     for message in messages {
         if let Some(refusal) = refusal(&queue, &message) {
             sent.push(Err(refusal));
@@ -501,10 +502,11 @@ fn send(
             sent.push(Err(QueueError::Full(name.clone(), full)));
             continue;
         }
-        sent.push(Ok(add(connection, at, &queue, message, key)?));
+        sent.push(Ok(add(connection, at, &queue, message, key, &mut counts)?));
         queue.messages += 1;
         queue.bytes += size;
     }
+    counts.write(connection)?;
     Ok(Ok(sent))
 }
 
@@ -536,11 +538,12 @@ fn insert(
     at: Moment,
     queue: &Queue,
     message: NewMessage,
+    counts: &mut Counts,
 ) -> rusqlite::Result<Sent> {
     let key = deduplication(queue, &message);
     match duplicate(connection, at, queue, key.as_deref())? {
         Some(before) => Ok(before),
-        None => add(connection, at, queue, message, key),
+        None => add(connection, at, queue, message, key, counts),
     }
 }
 
@@ -550,6 +553,7 @@ fn add(
     queue: &Queue,
     message: NewMessage,
     deduplication: Option<String>,
+    counts: &mut Counts,
 ) -> rusqlite::Result<Sent> {
     let now = at.now;
     let size = i64::try_from(message.size()).unwrap_or(i64::MAX);
@@ -585,7 +589,7 @@ fn add(
         id,
         sequence: sequence.unsigned_abs(),
     };
-    queue.count(connection, 1, size)?;
+    counts.add(queue.id, 1, size);
     if let Some(group) = &group {
         refresh_lane(connection, queue.id, group)?;
     }
@@ -666,6 +670,7 @@ fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> 
     })?;
     let letters: rusqlite::Result<Vec<_>> = rows.collect();
     let mut moved = 0;
+    let mut counts = Counts::default();
     for (sequence, size, group, source) in letters? {
         let Some(source) = Queue::get(connection, source)? else {
             continue;
@@ -678,14 +683,15 @@ fn redrive(connection: &Connection, at: Moment, name: &QueueName, most: u64) -> 
                  WHERE sequence = ?1",
             )?
             .execute([sequence, source.id, now, source.expires(at), at.age])?;
-        queue.count(connection, -1, -size)?;
-        source.count(connection, 1, size)?;
+        counts.add(queue.id, -1, -size);
+        counts.add(source.id, 1, size);
         if let Some(group) = group {
             refresh_lane(connection, queue.id, &group)?;
             refresh_lane(connection, source.id, &group)?;
         }
         moved += 1;
     }
+    counts.write(connection)?;
     Ok(Ok(moved))
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::{COLUMNS, Queue, Stored, count, json, millis};
+use super::rows::{COLUMNS, Counts, Queue, Stored, json, millis};
 use super::{CHUNK, Done, insert, refresh_lane, schema};
-use crate::queue::message::{self, Attributes};
+use crate::queue::message::{Attributes, size_of};
 use crate::queue::{
     Delivery, Held, MAX_RECEIVED, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
 };
@@ -113,6 +113,7 @@ pub(super) fn receive(
     let visible = now.saturating_add(millis(visibility.unwrap_or(queue.settings.visibility)));
     let mut received = Vec::new();
     let mut bytes = 0;
+    let mut counts = Counts::default();
     let mut walked = 0;
     // Those that have expired or failed too often make room for others.
     while received.len() < most && walked < CHUNK {
@@ -126,7 +127,7 @@ pub(super) fn receive(
             walked += 1;
             groups.extend(stored.message.group.clone());
             if stored.expires <= at.age {
-                remove(connection, queue.id, stored.sequence(), stored.size)?;
+                remove(connection, queue.id, stored.weighed(), &mut counts)?;
                 continue;
             }
             let receives = stored.message.receives;
@@ -138,9 +139,9 @@ pub(super) fn receive(
                     connection,
                     at,
                     &queue,
-                    stored.sequence(),
-                    stored.size,
+                    stored.weighed(),
                     &reason,
+                    &mut counts,
                 )?;
                 continue;
             }
@@ -181,6 +182,7 @@ pub(super) fn receive(
             break;
         }
     }
+    counts.write(connection)?;
     Ok(Ok(received))
 }
 
@@ -197,16 +199,24 @@ pub(super) fn held_as(held: Held) -> i64 {
     }
 }
 
+/// A message's row, and what it counts.
+#[derive(Clone, Copy)]
+pub(super) struct Weighed {
+    pub(super) sequence: i64,
+    pub(super) size: i64,
+}
+
 pub(super) fn remove(
     connection: &Connection,
     queue: i64,
-    sequence: i64,
-    size: i64,
+    message: Weighed,
+    counts: &mut Counts,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM message WHERE sequence = ?1")?
-        .execute([sequence])?;
-    count(connection, queue, -1, -size)
+        .execute([message.sequence])?;
+    counts.add(queue, -1, -message.size);
+    Ok(())
 }
 
 /// Moves a message to the dead-letter queue, which takes it also if it is full: else it
@@ -215,9 +225,9 @@ pub(super) fn bury(
     connection: &Connection,
     at: Moment,
     queue: &Queue,
-    sequence: i64,
-    size: i64,
+    message: Weighed,
     reason: &str,
+    counts: &mut Counts,
 ) -> rusqlite::Result<bool> {
     let Some(redrive) = &queue.settings.redrive else {
         return Ok(false);
@@ -225,18 +235,19 @@ pub(super) fn bury(
     let Some(target) = Queue::find(connection, &redrive.target)? else {
         return Ok(false);
     };
-    move_to(connection, at, queue, &target, sequence, size, reason)?;
+    move_to(connection, at, queue, &target, message, reason, counts)?;
     Ok(true)
 }
 
-/// Gives a message other attributes. Answers its size with them.
+/// Gives a message other attributes. Answers what it counts with them.
 fn relabel(
     connection: &Connection,
     queue: &Queue,
-    sequence: i64,
-    size: i64,
+    message: Weighed,
     attributes: &Attributes,
-) -> rusqlite::Result<i64> {
+    counts: &mut Counts,
+) -> rusqlite::Result<Weighed> {
+    let Weighed { sequence, size } = message;
     let new: i64 = connection
         .prepare_cached(
             "UPDATE message SET attributes = ?2, size = length(body) + ?3 WHERE sequence = ?1
@@ -246,12 +257,15 @@ fn relabel(
             params![
                 sequence,
                 json(attributes)?,
-                i64::try_from(message::size_of(attributes)).unwrap_or(i64::MAX),
+                i64::try_from(size_of(attributes)).unwrap_or(i64::MAX),
             ],
             |row| row.get(0),
         )?;
-    queue.count(connection, 0, new - size)?;
-    Ok(new)
+    counts.add(queue.id, 0, new - size);
+    Ok(Weighed {
+        sequence,
+        size: new,
+    })
 }
 
 fn move_to(
@@ -259,10 +273,11 @@ fn move_to(
     at: Moment,
     queue: &Queue,
     target: &Queue,
-    sequence: i64,
-    size: i64,
+    message: Weighed,
     reason: &str,
+    counts: &mut Counts,
 ) -> rusqlite::Result<()> {
+    let Weighed { sequence, size } = message;
     let now = at.now;
     let group: Option<String> = connection
         .prepare_cached(
@@ -282,8 +297,8 @@ fn move_to(
             ],
             |row| row.get(0),
         )?;
-    queue.count(connection, -1, -size)?;
-    target.count(connection, 1, size)?;
+    counts.add(queue.id, -1, -size);
+    counts.add(target.id, 1, size);
     if let Some(group) = group {
         refresh_lane(connection, queue.id, &group)?;
         refresh_lane(connection, target.id, &group)?;
@@ -312,7 +327,7 @@ pub(super) fn settle(
             return Ok(Err(QueueError::Unknown(name.clone())));
         }
     }
-    let mut touched = BTreeSet::new();
+    let mut effects = Effects::default();
     let mut settled = Vec::with_capacity(settlements.len());
     for (receipt, settlement) in settlements {
         settled.push(settle_one(
@@ -320,25 +335,47 @@ pub(super) fn settle(
             at,
             receipt,
             settlement,
-            &mut touched,
+            &mut effects,
         )?);
     }
+    let Effects {
+        mut touched,
+        mut counts,
+        queue: _,
+    } = effects;
     for (name, message) in sends {
         if let Some(queue) = Queue::find(connection, &name)? {
-            insert(connection, at, &queue, message)?;
+            insert(connection, at, &queue, message, &mut counts)?;
             touched.insert(name);
         }
     }
+    counts.write(connection)?;
     Ok(Ok((settled, touched)))
 }
 
-pub(super) fn settle_one(
+/// What settlements bring about beside what becomes of their messages.
+#[derive(Default)]
+struct Effects {
+    /// Queues in which messages may have become visible.
+    touched: BTreeSet<QueueName>,
+    counts: Counts,
+    /// That of the last message: most often the next one's too. Its counts are those from
+    /// before.
+    queue: Option<Queue>,
+}
+
+fn settle_one(
     connection: &Connection,
     at: Moment,
     receipt: Receipt,
     settlement: Settlement,
-    touched: &mut BTreeSet<QueueName>,
+    effects: &mut Effects,
 ) -> rusqlite::Result<Settled> {
+    let Effects {
+        touched,
+        counts,
+        queue,
+    } = effects;
     let now = at.now;
     let found: Option<(i64, u32, i64, i64, Option<String>, i64)> = connection
         .prepare_cached(
@@ -370,8 +407,15 @@ pub(super) fn settle_one(
     if is_over && matches!(settlement, Settlement::Hide(_)) {
         return Ok(Settled::Stale);
     }
-    let Some(queue) = Queue::get(connection, id)? else {
+    if queue.as_ref().is_none_or(|queue| queue.id != id) {
+        *queue = Queue::get(connection, id)?;
+    }
+    let Some(queue) = queue else {
         return Ok(Settled::Stale);
+    };
+    let message = Weighed {
+        sequence: receipt.sequence,
+        size,
     };
     let hide = |after: Duration, receives: u32, held: &str| {
         let text =
@@ -393,7 +437,7 @@ pub(super) fn settle_one(
     }
     let settled = match settlement {
         Settlement::Done => {
-            remove(connection, id, receipt.sequence, size)?;
+            remove(connection, id, message, counts)?;
             Settled::Yes
         }
         Settlement::Hide(after) => hide(after, receives, STILL_HELD)?,
@@ -404,17 +448,17 @@ pub(super) fn settle_one(
                 .redrive
                 .as_ref()
                 .is_some_and(|r| receives >= r.max_receives);
-            if spent && bury(connection, at, &queue, receipt.sequence, size, &reason)? {
+            if spent && bury(connection, at, queue, message, &reason, counts)? {
                 Settled::Yes
             } else {
                 hide(after, receives, GIVEN_BACK)?
             }
         }
         Settlement::Reject(reason) => {
-            if bury(connection, at, &queue, receipt.sequence, size, &reason)? {
+            if bury(connection, at, queue, message, &reason, counts)? {
                 Settled::Yes
             } else {
-                remove(connection, id, receipt.sequence, size)?;
+                remove(connection, id, message, counts)?;
                 Settled::Dropped
             }
         }
@@ -427,9 +471,8 @@ pub(super) fn settle_one(
             let Some(target) = Queue::find(connection, &target)? else {
                 return Ok(Settled::Stale);
             };
-            let sequence = receipt.sequence;
-            let size = relabel(connection, &queue, sequence, size, &attributes)?;
-            move_to(connection, at, &queue, &target, sequence, size, &reason)?;
+            let message = relabel(connection, queue, message, &attributes, counts)?;
+            move_to(connection, at, queue, &target, message, &reason, counts)?;
             Settled::Yes
         }
     };

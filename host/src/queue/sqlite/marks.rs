@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::rows::Queue;
+use super::rows::{Counts, Queue};
 use super::{Done, insert};
 use crate::queue::{Mark, MarkName, QueueError, Step, Stepped};
 use crate::store::Moment;
@@ -71,7 +71,9 @@ pub(super) fn step(
         } else if queue.has_no_room(message.size()).is_some() {
             return Ok(Ok(Stepped::Full));
         } else {
-            let message = insert(connection, at, &queue, message)?;
+            let mut counts = Counts::default();
+            let message = insert(connection, at, &queue, message, &mut counts)?;
+            counts.write(connection)?;
             sent = Some(message.sequence.cast_signed());
             skips = None;
         }

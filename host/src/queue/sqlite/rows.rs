@@ -1,11 +1,15 @@
 //! The rows of queues and messages, and how their columns are read.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use uuid::Uuid;
 
+use super::delivery::Weighed;
 use crate::queue::message::{Attributes, Dead};
 use crate::queue::{Message, QueueName, QueueSettings};
 use crate::store::Moment;
@@ -14,7 +18,7 @@ use crate::store::Moment;
 pub(super) struct Queue {
     pub(super) id: i64,
     pub(super) name: QueueName,
-    pub(super) settings: QueueSettings,
+    pub(super) settings: Arc<QueueSettings>,
     pub(super) messages: u64,
     pub(super) bytes: u64,
 }
@@ -40,23 +44,14 @@ impl Queue {
     }
 
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let id = row.get(0)?;
         Ok(Self {
-            id: row.get(0)?,
+            id,
             name: name_at(row, 1)?,
-            settings: json_at(row, 2)?,
+            settings: settings_at(row, 2, id)?,
             messages: row.get::<_, i64>(3)?.unsigned_abs(),
             bytes: row.get::<_, i64>(4)?.unsigned_abs(),
         })
-    }
-
-    /// Counts messages that came or went.
-    pub(super) fn count(
-        &self,
-        connection: &Connection,
-        messages: i64,
-        bytes: i64,
-    ) -> rusqlite::Result<()> {
-        count(connection, self.id, messages, bytes)
     }
 
     /// The limit that one more message of this size would exceed.
@@ -77,18 +72,56 @@ impl Queue {
     }
 }
 
-pub(super) fn count(
-    connection: &Connection,
-    queue: i64,
-    messages: i64,
-    bytes: i64,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE queue SET messages = messages + ?2, bytes = bytes + ?3 WHERE id = ?1",
-        )?
-        .execute([queue, messages, bytes])?;
-    Ok(())
+/// What an operation adds to the counts of queues: written once, at its end.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Counts(BTreeMap<i64, (i64, i64)>);
+
+impl Counts {
+    /// Counts messages that came or went.
+    pub(super) fn add(&mut self, queue: i64, messages: i64, bytes: i64) {
+        let count = self.0.entry(queue).or_default();
+        count.0 += messages;
+        count.1 += bytes;
+    }
+
+    pub(super) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        for (queue, (messages, bytes)) in self.0 {
+            connection
+                .prepare_cached(
+                    "UPDATE queue SET messages = messages + ?2, bytes = bytes + ?3 WHERE id = ?1",
+                )?
+                .execute([queue, messages, bytes])?;
+        }
+        Ok(())
+    }
+}
+
+/// Queues whose settings are remembered at once.
+const REMEMBERED: usize = 1024;
+
+thread_local! {
+    /// Settings as this thread last read them, with their text: it is the same almost
+    /// always, and takes longer to parse than a message to write.
+    static SETTINGS: RefCell<HashMap<i64, (String, Arc<QueueSettings>)>> = RefCell::default();
+}
+
+fn settings_at(row: &Row<'_>, column: usize, queue: i64) -> rusqlite::Result<Arc<QueueSettings>> {
+    let text = row.get_ref(column)?.as_str();
+    let text = text.map_err(|error| unreadable(column, error))?;
+    SETTINGS.with_borrow_mut(|remembered| {
+        if let Some((same, settings)) = remembered.get(&queue)
+            && same == text
+        {
+            return Ok(Arc::clone(settings));
+        }
+        let settings: Arc<QueueSettings> = Arc::new(json_at(row, column)?);
+        if remembered.len() >= REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(queue, (text.to_owned(), Arc::clone(&settings)));
+        Ok(settings)
+    })
 }
 
 pub(super) fn millis(duration: Duration) -> i64 {
@@ -181,5 +214,12 @@ impl Stored {
 
     pub(super) fn sequence(&self) -> i64 {
         self.message.sequence.cast_signed()
+    }
+
+    pub(super) fn weighed(&self) -> Weighed {
+        Weighed {
+            sequence: self.sequence(),
+            size: self.size,
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Statement, ToSql, params};
 use uuid::Uuid;
 
+use super::delivery::Weighed;
+use super::rows::Counts;
 use crate::queue::Sent;
 use crate::store::{Moment, OpenError};
 
@@ -233,11 +235,13 @@ fn drop_all(
     let rows: rusqlite::Result<Vec<(i64, i64, Option<String>)>> = rows.collect();
     let mut groups = BTreeSet::new();
     let mut dropped = 0;
+    let mut counts = Counts::default();
     for (sequence, size, group) in rows? {
-        super::delivery::remove(connection, queue, sequence, size)?;
+        super::delivery::remove(connection, queue, Weighed { sequence, size }, &mut counts)?;
         groups.extend(group);
         dropped += 1;
     }
+    counts.write(connection)?;
     for group in groups {
         super::refresh_lane(connection, queue, &group)?;
     }
