@@ -19,7 +19,7 @@ const APPEND: usize = 512;
 pub fn check(folder: &Path) -> Result<()> {
     let kind = rustix::fs::statfs(folder)?.f_type;
     ensure!(
-        i64::try_from(kind).is_ok_and(|kind| kind != TMPFS),
+        kind != TMPFS,
         "{} is in memory: set TMPDIR to a folder on a disk",
         folder.display()
     );
