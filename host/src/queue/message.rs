@@ -130,6 +130,9 @@ pub struct Delivery {
     /// How long ago it was sent, by the time that the store was open since: whatever the
     /// wall clock was set to meanwhile.
     pub age: Duration,
+    /// Whether the host ended without a word while it held this message: it, or one that was
+    /// handled beside it, may be to blame.
+    pub is_suspect: bool,
 }
 
 /// Who holds what was received.

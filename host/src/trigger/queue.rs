@@ -109,7 +109,19 @@ impl Worker for QueueWorker {
             self.settle(&function, unfit).await;
         }
         let hidden = feed::hidden(&function, info.settings.visibility);
-        let runs = self.suspects.split(batch, info.name.is_fifo());
+        let mut runs = self.suspects.split(batch, info.name.is_fifo());
+        let suspect = runs.iter().position(|run| self.suspects.is_one(run));
+        // Should it take the host down, those behind it only waited.
+        let behind = suspect.map(|place| runs.split_off(place + 1));
+        let behind: Vec<Verdict> = behind
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|delivery| given_back(delivery.receipt, Duration::ZERO))
+            .collect();
+        if !behind.is_empty() {
+            self.settle(&function, behind).await;
+        }
         let mut failed_groups = HashSet::new();
         let mut permit = Some(permit);
         for run in runs {

@@ -170,6 +170,7 @@ pub(super) fn receive(
                     round: stored.round + 1,
                 },
                 age: Duration::from_millis((at.age - stored.born).max(0).unsigned_abs()),
+                is_suspect: stored.held == schema::LEFT_BY_HOST,
                 message: stored.message,
             });
         }

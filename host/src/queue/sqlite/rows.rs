@@ -161,7 +161,8 @@ pub(super) fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
 
 /// What is read of a message's row.
 pub(super) const COLUMNS: &str = "sequence, id, body, attributes, sent, visible, receives, first_received, \
-                       grp, deduplication, source, reason, size, expires, round, depth, born, releases";
+                       grp, deduplication, source, reason, size, expires, round, depth, born, releases, \
+                       held";
 
 /// A message's row.
 pub(super) struct Stored {
@@ -172,6 +173,8 @@ pub(super) struct Stored {
     pub(super) round: i64,
     /// The age of the store when it was sent.
     pub(super) born: i64,
+    /// Who holds it, or left it.
+    pub(super) held: i64,
 }
 
 impl Stored {
@@ -209,6 +212,7 @@ impl Stored {
             expires: row.get(13)?,
             round: row.get(14)?,
             born: row.get(16)?,
+            held: row.get(18)?,
         })
     }
 

@@ -13,6 +13,8 @@ use crate::store::{Moment, OpenError};
 
 /// `held` of a message that this host received for itself.
 pub(super) const HELD_BY_HOST: i64 = 2;
+/// `held` of a message that a host held when it ended, and nobody since.
+pub(super) const LEFT_BY_HOST: i64 = 3;
 /// The version of the tables here.
 const VERSION: i64 = 2;
 
@@ -170,8 +172,8 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
     let groups = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let groups: rusqlite::Result<Vec<(i64, String)>> = groups.collect();
     connection.execute(
-        "UPDATE message SET visible = 0, held = 0 WHERE held = 2",
-        [],
+        "UPDATE message SET visible = 0, held = ?1 WHERE held = 2",
+        [LEFT_BY_HOST],
     )?;
     for (queue, group) in groups? {
         super::refresh_lane(connection, queue, &group)?;

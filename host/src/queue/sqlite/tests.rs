@@ -212,6 +212,8 @@ async fn what_the_host_held_comes_back_with_the_next_start_and_what_others_hold_
     assert_eq!(bodies(&back), ["mine", "waits"]);
     // What only waited is charged nothing.
     assert_eq!((back[0].message.receives, back[1].message.receives), (2, 1));
+    // And only the other may be to blame for the end.
+    assert_eq!((back[0].is_suspect, back[1].is_suspect), (true, false));
     assert_eq!(
         settle_all(&host, &theirs, Settlement::Done).await,
         [Settled::Yes]

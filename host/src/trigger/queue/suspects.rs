@@ -1,4 +1,5 @@
-//! Messages that were in a batch which ended without a word on each: a trap, a timeout.
+//! Messages that were in a batch which ended without a word on each: a trap, a timeout, the
+//! end of the host.
 //!
 //! One of them may bring down whatever batch it is in. So they come again alone: a poison
 //! message costs those beside it one attempt, and not all that they have.
@@ -13,7 +14,8 @@ use crate::queue::Delivery;
 /// How many are remembered; older ones are forgotten, and may come in company.
 const MOST: usize = 10_000;
 
-/// Those of one mapping. They are forgotten when the host ends.
+/// Those of one mapping. They are forgotten when the host ends, but for those that it held
+/// then.
 #[derive(Default)]
 pub(super) struct Suspects(Mutex<Remembered>);
 
@@ -29,8 +31,18 @@ impl Suspects {
         if batch.len() < 2 {
             return;
         }
+        self.remember(batch.iter());
+    }
+
+    /// Whether this is one of them, which is handled alone.
+    pub(super) fn is_one(&self, batch: &[Delivery]) -> bool {
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(batch, [one] if remembered.ids.contains(&one.message.id))
+    }
+
+    fn remember<'a>(&self, deliveries: impl Iterator<Item = &'a Delivery>) {
         let mut remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for delivery in batch {
+        for delivery in deliveries {
             let id = delivery.message.id;
             if remembered.ids.insert(id) {
                 remembered.order.push_back(id);
@@ -49,6 +61,7 @@ impl Suspects {
         if received.is_empty() {
             return Vec::new();
         }
+        self.remember(received.iter().filter(|delivery| delivery.is_suspect));
         let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.ids.is_empty() {
             return vec![received];

@@ -11,10 +11,12 @@ use super::super::{Scene, at};
 const MOST: u32 = 3;
 /// Before the killer and behind it.
 const OTHERS: usize = 9;
+/// Its place among them.
+const KILLS: usize = 4;
 /// Longer than anything here takes.
 const KILLER: &str = "log killer; sleep 20000";
 
-fn manifest(more: &str) -> String {
+fn manifest(batch: u32, more: &str) -> String {
     format!(
         r#"
 [function.worker]
@@ -30,7 +32,7 @@ async = {{ max-attempts = {MOST}, retry-delay = "10ms" }}
 
 [[function.worker.queue]]
 name = "in"
-batch-size = 1
+batch-size = {batch}
 max-concurrency = 1
 [queue.in]
 dead-letter-queue = "dead"
@@ -38,7 +40,7 @@ max-receives = {MOST}
 
 [[function.worker.queue]]
 name = "in.fifo"
-batch-size = 1
+batch-size = {batch}
 [queue."in.fifo"]
 dead-letter-queue = "dead.fifo"
 max-receives = {MOST}
@@ -56,37 +58,59 @@ fn killed_at(state: &Path, manifest: &str, says: impl Fn(u32) -> String) {
     }
 }
 
-#[test]
-fn a_message_that_kills_the_host_is_a_dead_letter_and_those_that_wait_are_charged_nothing() {
+/// Sends the killer among others, and follows it to the dead letters.
+fn a_message_kills(batch: u32) -> (Scene, Vec<String>) {
     let state = tempfile::tempdir().unwrap();
-    let manifest = manifest("");
+    let manifest = manifest(batch, "");
     let mut bodies = vec!["forward out"; OTHERS + 1];
-    bodies[4] = KILLER;
+    bodies[KILLS] = KILLER;
     let scene = Scene::over(state.path(), "[queue.in]\n[queue.\"in.fifo\"]\n");
     let ids = scene.send_all("in", &bodies);
     drop(scene);
     killed_at(state.path(), &manifest, |attempt| {
-        format!("handled id={} attempt={attempt} ", ids[4])
+        format!("handled id={} attempt={attempt} ", ids[KILLS])
     });
     // One more restart.
     let scene = Scene::over(state.path(), &manifest);
     let dead = scene.lying("dead", 1).remove(0);
-    assert_eq!(dead["id"], ids[4].as_str());
+    assert_eq!(dead["id"], ids[KILLS].as_str());
     assert_eq!(dead["reason"], "it was received 3 times and not settled");
     scene.is_drained("in");
-    scene.says(&format!("handled id={} ", ids[4]), 0);
+    scene.says(&format!("handled id={} ", ids[KILLS]), 0);
     assert_eq!(scene.depth("dead"), 1);
+    (scene, ids)
+}
+
+#[test]
+fn a_message_that_kills_the_host_is_a_dead_letter_and_those_that_wait_are_charged_nothing() {
+    let (scene, ids) = a_message_kills(1);
     assert_eq!(scene.depth("out"), OTHERS as u64);
-    // Those behind it waited all the time.
-    for id in &ids[5..] {
+    for id in &ids[KILLS + 1..] {
         scene.line(&format!("handled id={id} attempt=1 "));
     }
 }
 
 #[test]
-fn a_step_that_kills_the_host_is_a_dead_letter_and_its_group_goes_on() {
+fn a_message_that_kills_the_host_takes_one_attempt_from_those_in_its_batch_and_not_all() {
+    let (scene, ids) = a_message_kills(10);
+    let out: Vec<String> = (0..scene.depth("out"))
+        .map(|_| scene.take("out")["Body"].as_str().unwrap().to_owned())
+        .collect();
+    for (place, id) in ids.iter().enumerate() {
+        // Those before it in its batch were handled twice: once more when it was alone.
+        let times = match place {
+            KILLS => 0,
+            before if before < KILLS => 2,
+            _ => 1,
+        };
+        let handled = out.iter().filter(|handled| *handled == id).count();
+        assert_eq!(handled, times, "message {place}");
+    }
+}
+
+fn a_step_kills(batch: u32, attempt: u32) {
     let state = tempfile::tempdir().unwrap();
-    let manifest = manifest("");
+    let manifest = manifest(batch, "");
     let scene = Scene::over(state.path(), "[queue.in]\n[queue.\"in.fifo\"]\n");
     let bodies = ["log a", "log b", KILLER, "log c", "log d"];
     let ids: Vec<String> = bodies
@@ -109,16 +133,26 @@ fn a_step_that_kills_the_host_is_a_dead_letter_and_its_group_goes_on() {
     let dead = scene.lying("dead.fifo", 1).remove(0);
     assert_eq!(dead["id"], ids[2].as_str());
     for id in &ids[3..] {
-        scene.line(&format!("handled id={id} attempt=1 "));
+        scene.line(&format!("handled id={id} attempt={attempt} "));
     }
     scene.is_drained("in.fifo");
     assert_eq!(scene.depth("dead.fifo"), 1);
 }
 
 #[test]
+fn a_step_that_kills_the_host_is_a_dead_letter_and_its_group_goes_on() {
+    a_step_kills(1, 1);
+}
+
+#[test]
+fn a_step_that_kills_the_host_takes_one_attempt_from_those_in_its_batch_and_not_all() {
+    a_step_kills(5, 2);
+}
+
+#[test]
 fn an_event_that_kills_the_host_is_a_dead_letter() {
     let state = tempfile::tempdir().unwrap();
-    let manifest = manifest("");
+    let manifest = manifest(1, "");
     let scene = Scene::over(state.path(), &manifest);
     let id = scene.event("patient", &json!({ "do": "sleep", "ms": 20_000 }));
     drop(scene);
@@ -151,10 +185,13 @@ fn a_fire_that_kills_the_host_is_a_dead_letter() {
     // The components are compiled, so that the next host comes up in no time.
     drop(Scene::over(state.path(), ""));
     let when = at(3);
-    let manifest = manifest(&format!(
-        "[[function.worker.schedule]]\nname = \"deadly\"\nwhen = \"{when}\"\n\
+    let manifest = manifest(
+        1,
+        &format!(
+            "[[function.worker.schedule]]\nname = \"deadly\"\nwhen = \"{when}\"\n\
          payload = \"{KILLER}\"\n"
-    ));
+        ),
+    );
     killed_at(state.path(), &manifest, |_| {
         "tick schedule=deadly ".to_owned()
     });

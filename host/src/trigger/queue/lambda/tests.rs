@@ -41,6 +41,7 @@ fn delivery(body: &'static [u8]) -> Delivery {
             releases: 0,
         },
         age: Duration::ZERO,
+        is_suspect: false,
         receipt: Receipt {
             queue: 1,
             sequence: 7,
