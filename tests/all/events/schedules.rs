@@ -120,6 +120,7 @@ fn a_fire_that_was_due_while_the_host_was_down_is_treated_by_its_policy() {
     let scene = Scene::over(state.path(), &manifest);
     scene.line("tick schedule=once ");
     scene.line("tick schedule=skip ");
+    scene.is_drained("@async:consumer");
     drop(scene);
     // And what was sent is not sent again.
     let scene = Scene::over(state.path(), &manifest);
