@@ -7,7 +7,7 @@
 //! lies in another queue of the same host, which survives the kill that a log line does not.
 //!
 //! `DUNLIN_CRASH_ROUNDS` is how often it is killed, `DUNLIN_CRASH_SEED` repeats a run's
-//! moments. The full form, whose figures stand in `docs/operator.md`:
+//! moments. The full form, whose figures stand in `docs/durability.md`:
 //!
 //! ```sh
 //! DUNLIN_CRASH_ROUNDS=200 cargo test -p dunlin-tests --test all -- crashes --nocapture --include-ignored
@@ -28,10 +28,12 @@ use serde_json::json;
 use super::{at, own_operation};
 use crate::http::box_with;
 use ledger::Ledger;
-use producers::{CROWD, Producers};
+use producers::Producers;
 
 /// Few enough for every run of the tests.
 const ROUNDS: u32 = 20;
+/// Messages in one queue at each kill, at least.
+const ENOUGH: u64 = 1000;
 /// Seconds between two fires.
 const FIRES_EVERY: i64 = 2;
 /// The most of them: a run of any length ends.
@@ -110,8 +112,8 @@ const SOURCES: [&str; 6] = [
     "@async:worker",
     "@async:lambda",
 ];
-/// Where they say what they did.
-const RESULTS: [&str; 4] = ["out", "steps-out.fifo", "told", "ticks"];
+/// Where they say what they did. Most of it lies in the first, which is read by several.
+const RESULTS: [&str; 6] = ["out", "out", "out", "steps-out.fifo", "told", "ticks"];
 /// Where the dead letters lie.
 const DEAD: [&str; 4] = ["dead", "dead.fifo", "dead-letters", "dead-letters.fifo"];
 
@@ -219,11 +221,14 @@ fn what_was_acknowledged_is_handled_whenever_the_host_is_killed() {
                 scope.spawn(move || ledger.take_all(client, queue, ended));
             }
             std::thread::sleep(Duration::from_millis(300 + random.below(1300)));
-            let crowd = depth(client, "crowd");
+            // At work long enough, functions are done with more than comes in.
+            let crowd = within(PATIENCE, "a thousand messages are in flight", || {
+                depth(client, "crowd").filter(|(all, _)| *all >= ENOUGH)
+            });
             std::thread::sleep(Duration::from_millis(random.below(30)));
             host.signal(Signal::KILL);
             ended.store(true, Ordering::SeqCst);
-            kills.crowds.extend(crowd);
+            kills.crowds.push(crowd);
         });
         host.wait_for_exit(PATIENCE);
         ledger.note_lines(&host);
@@ -263,6 +268,4 @@ fn what_was_acknowledged_is_handled_whenever_the_host_is_killed() {
     let summary = ledger.check(rounds, fires.count());
     println!("crashes: {} in {:?}", kills.summary(), begun.elapsed());
     println!("crashes: {summary}");
-    let fewest = kills.crowds.iter().map(|(all, _)| *all).min();
-    assert!(fewest >= Some(CROWD - 500), "{fewest:?}");
 }

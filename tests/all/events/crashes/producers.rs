@@ -8,6 +8,7 @@ use std::time::Duration;
 use dunlin_tests::Client;
 use serde_json::{Value, json};
 
+use super::depth;
 use super::ledger::{Kind, Ledger};
 use crate::events::ask;
 
@@ -84,9 +85,19 @@ impl Producers {
     {
         type Produce = fn(&Producers, &Client, &Ledger) -> bool;
         let kinds: [(Kind, usize, Produce); 6] = [
-            (Kind::Crowd, CROWD as usize, |own, client, ledger| {
-                let one = own.sent.fetch_add(1, Ordering::Relaxed);
-                own.crowd(client, ledger, one)
+            (Kind::Crowd, usize::MAX, |own, client, ledger| {
+                // What was handled is known here later than there.
+                match depth(client, "crowd") {
+                    Some((all, _)) if all >= CROWD => {
+                        std::thread::sleep(Duration::from_millis(20));
+                        true
+                    }
+                    Some(_) => {
+                        let turn = own.sent.fetch_add(1, Ordering::Relaxed);
+                        own.crowd(client, ledger, turn)
+                    }
+                    None => false,
+                }
             }),
             (Kind::Narrow, FEW, |_, client, ledger| {
                 send(
