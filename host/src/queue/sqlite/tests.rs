@@ -391,6 +391,51 @@ async fn settings_change_and_are_checked() {
     assert_eq!(all[1].settings, dead_after(3, "dead"));
 }
 
+#[tokio::test]
+async fn settings_that_change_hold_for_the_next_message() {
+    let limited = |max_messages| QueueSettings {
+        max_messages,
+        ..QueueSettings::default()
+    };
+    let host = with(limited(1), "q").await;
+    let send = async || {
+        let sent = host.queues().send(name("q"), vec![NewMessage::of("a")]);
+        sent.await.unwrap().remove(0)
+    };
+    send().await.unwrap();
+    assert!(matches!(send().await, Err(QueueError::Full(..))));
+    let raised = vec![(name("q"), limited(2))];
+    host.queues().put(raised, Owner::Api).await.unwrap();
+    send().await.unwrap();
+    assert!(matches!(send().await, Err(QueueError::Full(..))));
+}
+
+#[tokio::test]
+async fn a_batch_of_settlements_counts_each_message() {
+    let host = with(dead_after(1, "dead"), "q").await;
+    sent(&host, "q", &["a", "bb", "ccc", "dddd"]).await;
+    let all = received(&host, "q", 10).await;
+    let reason = || "as asked".to_owned();
+    let how = [
+        Settlement::Done,
+        Settlement::Reject(reason()),
+        Settlement::Release(Duration::ZERO),
+        Settlement::Retry {
+            after: Duration::ZERO,
+            reason: reason(),
+        },
+    ];
+    let settlements = all.iter().map(|delivery| delivery.receipt).zip(how);
+    let settled = host.queues().settle(settlements.collect(), Vec::new());
+    assert_eq!(settled.await, Ok(vec![Settled::Yes; 4]));
+    let depth = async |queue| {
+        let depth = host.queues().depth(name(queue)).await.unwrap();
+        (depth.messages, depth.bytes)
+    };
+    assert_eq!(depth("q").await, (1, 3));
+    assert_eq!(depth("dead").await, (2, 6));
+}
+
 fn fifo(group: &str, body: &'static str, deduplication: &str) -> NewMessage {
     NewMessage {
         group: Some(group.to_owned()),
