@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use mark::{Mark, MarkName, Step, Stepped};
-pub use message::{Attributes, Delivery, Held, Message, NewMessage, Sent};
+pub use message::{Attributes, Delivery, Held, Message, NewMessage, Sent, cut_reason};
 pub use name::{InvalidQueueName, QueueName};
 pub use receipt::{InvalidReceipt, Receipt, ReceiptKey};
 pub use settings::{Owner, QueueSettings, Redrive};
@@ -86,9 +86,14 @@ pub enum Settlement {
     },
     /// Nobody worked on it: it comes back after this time, as if it had not been received.
     Release(Duration),
-    /// It goes to the dead-letter queue now, with this reason; if there is none it is
-    /// dropped, and the answer says so.
-    Reject(String),
+    /// It goes to the dead-letter queue now, with this reason.
+    Reject {
+        /// What was wrong.
+        reason: String,
+        /// Where it goes if its queue names none. None, or gone: it is dropped, and the answer
+        /// says so.
+        otherwise: Option<QueueName>,
+    },
     /// It goes to this queue now as a dead letter, with this reason and with these
     /// attributes in the place of its own.
     Bury {

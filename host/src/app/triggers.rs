@@ -61,14 +61,6 @@ impl Triggers {
     /// Makes what feeds functions what the configuration says. What is the same goes on;
     /// what a function has received already is worked on to its end.
     pub(super) async fn follow(&mut self, config: &Config) -> Result<(), QueueError> {
-        if let Some(schedules) = self.schedules.take() {
-            schedules.end().await;
-        }
-        let entries = config.functions.iter().flat_map(entries).collect();
-        let taken_up = self.scheduler.take_up(entries).await;
-        self.schedules = Some(self.start_schedules());
-        taken_up?;
-
         let deployed = |name: &FunctionName| config.functions.iter().find(|f| f.name == *name);
         for name in keys(&self.events) {
             if deployed(&name).is_none()
@@ -92,7 +84,14 @@ impl Triggers {
         for spec in &config.functions {
             self.start(spec);
         }
-        Ok(())
+        // Last: should it fail, everything else follows all the same.
+        if let Some(schedules) = self.schedules.take() {
+            schedules.end().await;
+        }
+        let entries = config.functions.iter().flat_map(entries).collect();
+        let taken_up = self.scheduler.take_up(entries).await;
+        self.schedules = Some(self.start_schedules());
+        taken_up
     }
 
     fn start(&mut self, spec: &FunctionSpec) {

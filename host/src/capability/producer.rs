@@ -1,5 +1,7 @@
 //! `dunlin:event/producer`: a function sends to queues, and invokes others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::{Accessor, HasSelf};
@@ -9,10 +11,12 @@ use crate::invocation::{Letter, Refused};
 use crate::queue::message::Attribute;
 use crate::queue::settings::DELAY_RANGE;
 use crate::queue::{NewMessage, QueueName};
-use crate::runtime::State;
+use crate::runtime::{Charge, State};
 
 /// Messages of one `send-batch`: SQS's limit.
 const MAX_BATCH: usize = 10;
+/// Calls that one instance may have under way: their arguments are held by the host.
+const MAX_CALLS: usize = 16;
 /// Attributes of a message: SQS's limit.
 const MAX_ATTRIBUTES: usize = 10;
 /// The longest name of an attribute: SQS's limit.
@@ -57,7 +61,7 @@ fn problem(outgoing: &producer::Outgoing) -> Option<String> {
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(good) {
             return Some(format!(
                 "`{}` cannot name an attribute: use 1 to {MAX_NAME} letters, digits, `_`, `-` and `.`",
-                name.escape_debug()
+                name[..name.floor_char_boundary(MAX_ID)].escape_debug()
             ));
         }
         if value.is_empty() {
@@ -74,7 +78,7 @@ fn problem(outgoing: &producer::Outgoing) -> Option<String> {
         {
             return Some(format!(
                 "`{}` is no {what}: use 1 to {MAX_ID} visible ASCII characters",
-                id.escape_debug()
+                id[..id.floor_char_boundary(MAX_ID)].escape_debug()
             ));
         }
     }
@@ -96,6 +100,44 @@ fn message(outgoing: producer::Outgoing, depth: u32) -> NewMessage {
         depth,
         id: None,
     }
+}
+
+/// A call that is under way, with what the host holds for it.
+struct Posting {
+    calls: Arc<AtomicUsize>,
+    _charge: Charge,
+}
+
+impl Posting {
+    /// One more call of this instance, with arguments of so many bytes.
+    fn begin(state: &State, bytes: usize) -> Result<Self, producer::Error> {
+        let throttled = || producer::Error::Throttled(None);
+        let calls = Arc::clone(&state.posting);
+        if calls.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS {
+            calls.fetch_sub(1, Ordering::Relaxed);
+            return Err(throttled());
+        }
+        let mut charge = state.limiter.budget().charge();
+        let has_room = charge.grow(bytes as u64);
+        let posting = Self {
+            calls,
+            _charge: charge,
+        };
+        has_room.then_some(posting).ok_or_else(throttled)
+    }
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a message takes in memory, about.
+fn weight(outgoing: &producer::Outgoing) -> usize {
+    let attributes = outgoing.attributes.iter();
+    let attributes = attributes.map(|(name, value)| name.len() + value.len());
+    outgoing.body.len() + attributes.sum::<usize>()
 }
 
 /// A queue that the function may send to.
@@ -129,8 +171,9 @@ impl<T: Send + 'static> producer::HostWithStore<T> for HasSelf<State> {
         function: String,
         payload: Vec<u8>,
     ) -> Result<String, producer::Error> {
-        let (outbox, letter) = accessor.with(|mut access| {
+        let (outbox, letter, _posting) = accessor.with(|mut access| {
             let state: &State = access.get();
+            let posting = Posting::begin(state, payload.len())?;
             let (name, qualifier) = match function.split_once(':') {
                 Some((name, qualifier)) => (name, Some(qualifier.to_owned())),
                 None => (function.as_str(), None),
@@ -150,7 +193,7 @@ impl<T: Send + 'static> producer::HostWithStore<T> for HasSelf<State> {
                     .as_ref()
                     .and_then(|current| current.call.traceparent.clone()),
             };
-            Ok((state.common.outbox.clone(), letter))
+            Ok((state.common.outbox.clone(), letter, posting))
         })?;
         Ok(outbox.invoke(letter).await?)
     }
@@ -170,9 +213,10 @@ async fn post<T: Send + 'static>(
             let what = format!("{count} messages at once, more than {MAX_BATCH}");
             return Err(producer::Error::Invalid(what));
         }
-        Ok((state.common.outbox.clone(), queue, depth(state)))
+        let posting = Posting::begin(state, outgoing.iter().map(weight).sum())?;
+        Ok((state.common.outbox.clone(), queue, depth(state), posting))
     });
-    let (outbox, queue, depth) = match ready {
+    let (outbox, queue, depth, _posting) = match ready {
         Ok(ready) => ready,
         Err(error) => return vec![Err(error); count],
     };

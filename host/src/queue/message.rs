@@ -64,6 +64,16 @@ impl NewMessage {
     }
 }
 
+/// What is kept of a reason, in bytes: it lies beside the limits of a queue, and who gives it
+/// may be a guest.
+pub const MAX_REASON: usize = 1 << 10;
+
+/// As much of a text as is kept of a reason.
+#[must_use]
+pub fn cut_reason(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_REASON)]
+}
+
 /// What attributes count against a queue's limits, in bytes.
 pub(super) fn size_of(attributes: &Attributes) -> usize {
     let sizes = attributes.iter();

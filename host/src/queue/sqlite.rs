@@ -241,11 +241,15 @@ impl QueueStore for SqliteQueues {
         visibility: Option<Duration>,
         held: Held,
     ) -> Answer<'_, Vec<Delivery>> {
-        Box::pin(
-            self.write(move |connection, at| {
-                receive(connection, at, &queue, most, visibility, held)
-            }),
-        )
+        Box::pin(async move {
+            let (received, dead_letters) = self
+                .write(move |connection, at| {
+                    receive(connection, at, &queue, most, visibility, held)
+                })
+                .await?;
+            self.arrived(&dead_letters);
+            Ok(received)
+        })
     }
 
     fn settle(

@@ -15,6 +15,7 @@ use crate::invocation::{
     Advice, Answer, Event, Failed, Failure, Handler, HttpAnswer, HttpRequest, Occurrence,
     OutcomeKind, QueueMessage, Tick,
 };
+use crate::queue::message::MAX_REASON;
 
 /// What is wrong with a handler's interface without it.
 const NO_HANDLE: &str = "it has no function `handle`";
@@ -138,9 +139,6 @@ impl From<FailureResult> for Advice {
         }
     }
 }
-
-/// What is kept of the reason that a guest gives, as the contract says.
-const MAX_REASON: usize = 1 << 10;
 
 /// Where the handlers stand among a component's exports.
 #[derive(Clone, Copy, Default)]

@@ -1,6 +1,7 @@
 //! What belongs to one instance: the data of its store.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use wasmtime::component::ResourceTable;
@@ -67,6 +68,8 @@ pub struct State {
     /// Where it waits for its turns.
     pub(crate) seat: Arc<Seat>,
     pub(crate) current: Option<Current>,
+    /// Calls that send something and are under way.
+    pub(crate) posting: Arc<AtomicUsize>,
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
@@ -94,6 +97,7 @@ impl State {
             deadline,
             seat: Arc::clone(seat),
             current: None,
+            posting: Arc::default(),
             table,
             held: Held::default(),
             wasi: None,

@@ -214,7 +214,10 @@ async fn round<W: Worker>(
     };
     if function.lane.is_shut() {
         worker.refuse().await;
-        return Look::In(LOOK);
+        return match feeds.queues.next(worker.queue().clone()).await {
+            Ok(next) => until(next),
+            Err(error) => failed(feeds, worker.queue(), &error),
+        };
     }
     if !worker.unsettled().is_empty() {
         return Look::In(PAUSE);
@@ -268,7 +271,9 @@ async fn round<W: Worker>(
         *pace = Pace::default();
         return Look::In(Duration::from_millis(1));
     }
-    pace.more = received.len() == asked;
+    // Large messages stop a receive by their bytes.
+    let bytes: usize = received.iter().map(|it| it.message.body.len()).sum();
+    pace.more = received.len() == asked || bytes as u64 > MAX_RECEIVED / 2;
     if pace.more {
         pace.breadth += permits.len();
     }

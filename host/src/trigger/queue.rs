@@ -27,6 +27,7 @@ use crate::invocation::{
 };
 use crate::queue::{
     Delivery, Message, QueueError, QueueInfo, QueueName, Receipt, ReceiptKey, Settlement,
+    cut_reason,
 };
 use crate::telemetry::{EventStep, Level};
 use crate::trigger::asynchronous::{MAX_DEPTH, Surroundings};
@@ -45,6 +46,8 @@ pub struct QueueWorker {
 
 /// Who filters now.
 static FILTERING: Semaphore = Semaphore::const_new(1);
+/// What is shown of an id that a guest made up, in bytes.
+const MAX_SHOWN: usize = 64;
 /// For so long what is known of a queue is taken for what it is.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long a dead letter rests at least that is rejected where dead letters lie.
@@ -102,28 +105,28 @@ impl Worker for QueueWorker {
 
     async fn work(self: Arc<Self>, function: Arc<Function>, permit: Permit, batch: Vec<Delivery>) {
         let received = Instant::now();
-        // It was there when the batch was received.
-        let Ok(info) = self.info().await else { return };
-        let (batch, unfit) = self.choose(batch, &info).await;
-        if !unfit.is_empty() {
-            self.settle(&function, unfit).await;
-        }
+        let receipts: Vec<Receipt> = batch.iter().map(|delivery| delivery.receipt).collect();
+        let Ok(info) = self.info().await else {
+            // It was there when the batch was received, and may be again.
+            drop(permit);
+            let back = receipts.into_iter().map(|it| given_back(it, FRESH));
+            return self.settle(&function, back.collect()).await;
+        };
+        let (batch, mut unfit) = self.choose(batch, &info).await;
         let hidden = feed::hidden(&function, info.settings.visibility);
         let mut runs = self.suspects.split(batch, info.name.is_fifo());
         let suspect = runs.iter().position(|run| self.suspects.is_one(run));
         // Should it take the host down, those behind it only waited.
         let behind = suspect.map(|place| runs.split_off(place + 1));
-        let behind: Vec<Verdict> = behind
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|delivery| given_back(delivery.receipt, Duration::ZERO))
-            .collect();
-        if !behind.is_empty() {
-            self.settle(&function, behind).await;
-        }
+        let behind = behind.into_iter().flatten().flatten();
+        unfit.extend(behind.map(|delivery| given_back(delivery.receipt, Duration::ZERO)));
         let mut failed_groups = HashSet::new();
         let mut permit = Some(permit);
+        if !unfit.is_empty() {
+            // On a full disk that takes its time, and others may run meanwhile.
+            permit = None;
+            self.settle(&function, unfit).await;
+        }
         for run in runs {
             // Others may run while one is settled: on a full disk that takes its time.
             let permit = match permit.take() {
@@ -143,7 +146,7 @@ impl Worker for QueueWorker {
                 .collect();
             if !run.is_empty() {
                 let result = self.invoke(&function, permit, &run, &info).await;
-                if brings_down_others(&result) {
+                if brings_down_others(&result, run.len()) {
                     self.suspects.add(&run);
                 }
                 verdicts.extend(self.judge(&run, result, &info, received, &mut failed_groups));
@@ -159,8 +162,17 @@ fn given_back(receipt: Receipt, after: Duration) -> Verdict {
 }
 
 /// Whether a batch ended without a word on its messages: one of them may be to blame.
-fn brings_down_others(result: &Result<Vec<Failed>, Failure>) -> bool {
-    result.as_ref().is_err_and(|failure| !is_no_fault(failure))
+fn brings_down_others(result: &Result<Vec<Failed>, Failure>, of: usize) -> bool {
+    match result {
+        // With all of them named it says no more than that.
+        Ok(failed) => {
+            let retried = failed
+                .iter()
+                .filter(|it| matches!(it.advice, Advice::Retry(_)));
+            retried.count() >= of
+        }
+        Err(failure) => !is_no_fault(failure),
+    }
 }
 
 /// Whether it says nothing of the event that it did not run.
@@ -212,29 +224,29 @@ impl QueueWorker {
     fn sort_out(&self, batch: Vec<Delivery>, info: &QueueInfo) -> (Vec<Delivery>, Vec<Verdict>) {
         let mut fit = Vec::with_capacity(batch.len());
         let mut unfit = Vec::new();
+        let mut held_up = HashSet::new();
         for mut delivery in batch {
             let message = &delivery.message;
-            if message.depth >= MAX_DEPTH {
+            let group = message.group.as_ref();
+            if group.is_some_and(|group| held_up.contains(group)) {
+                unfit.push(given_back(delivery.receipt, Duration::ZERO));
+            } else if message.depth >= MAX_DEPTH {
                 let reason = format!(
                     "functions send events to each other in a loop: {MAX_DEPTH} invocations stand \
                      before it"
                 );
-                unfit.push((
-                    delivery.receipt,
-                    self.reject(info, message, reason),
-                    EventStep::Dead,
-                ));
+                unfit.push((delivery.receipt, self.reject(info, reason), EventStep::Dead));
             } else if !self.passes(&delivery) {
                 unfit.push((delivery.receipt, Settlement::Done, EventStep::Filtered));
             } else if let Some(body) = self.around.budget.hold(message.body.clone()) {
                 delivery.message.body = body;
                 fit.push(delivery);
             } else {
-                let after = feed::back_off(message.releases);
-                unfit.push((
+                // What stands behind it in its group waits for it.
+                held_up.extend(message.group.clone());
+                unfit.push(given_back(
                     delivery.receipt,
-                    Settlement::Release(after),
-                    EventStep::Released,
+                    feed::back_off(message.releases),
                 ));
             }
         }
@@ -332,7 +344,7 @@ impl QueueWorker {
         };
         let all = |after: Duration, reason: &str| -> Vec<Verdict> {
             let retry = |delivery: &Delivery| {
-                let reason = reason.to_owned();
+                let reason = cut_reason(reason).to_owned();
                 let retry = Settlement::Retry { after, reason };
                 (delivery.receipt, retry, step(&delivery.message))
             };
@@ -376,7 +388,7 @@ impl QueueWorker {
                     (delivery.receipt, retry, step(message))
                 }
                 Some(Advice::Reject(reason)) => {
-                    let reject = self.reject(info, message, reason);
+                    let reject = self.reject(info, reason);
                     (delivery.receipt, reject, EventStep::Dead)
                 }
             };
@@ -387,33 +399,27 @@ impl QueueWorker {
             let reason = format!(
                 "the function {} names the message `{}` as failed, which is not in its batch",
                 self.function,
-                stranger.escape_debug()
+                stranger[..stranger.floor_char_boundary(MAX_SHOWN)].escape_debug()
             );
             return all(back, &reason);
         }
         verdicts
     }
 
-    /// To the dead letters; to the host's own if the queue names none.
-    fn reject(&self, info: &QueueInfo, message: &Message, reason: String) -> Settlement {
-        if info.settings.redrive.is_some() {
-            return Settlement::Reject(reason);
-        }
+    /// To the dead letters; to the host's own if the queue names none when it is settled.
+    fn reject(&self, info: &QueueInfo, reason: String) -> Settlement {
         let name = match info.name.is_fifo() {
             true => DEAD_LETTERS_FIFO,
             false => DEAD_LETTERS,
         };
-        let queue = QueueName::new(name).expect("it is one");
-        if queue == info.name {
+        let otherwise = QueueName::new(name).expect("it is one");
+        if otherwise == info.name && info.settings.redrive.is_none() {
             // It is there already: better there for longer than nowhere.
             let after = info.settings.visibility.max(LEAST_REST);
             return Settlement::Retry { after, reason };
         }
-        Settlement::Bury {
-            queue,
-            reason,
-            attributes: message.attributes.clone(),
-        }
+        let otherwise = Some(otherwise);
+        Settlement::Reject { reason, otherwise }
     }
 
     async fn settle(&self, function: &Function, verdicts: Vec<Verdict>) {

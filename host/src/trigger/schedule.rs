@@ -222,7 +222,11 @@ impl Scheduler {
     pub async fn run(&self, stop: CancellationToken) {
         let mut seen = Seen::default();
         loop {
-            let pause = self.look(&mut seen).await;
+            // Broken off, a step is done or not: whoever takes the schedules up sees which.
+            let pause = tokio::select! {
+                () = stop.cancelled() => return,
+                pause = self.look(&mut seen) => pause,
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(pause) => {}

@@ -192,6 +192,21 @@ fn functions_that_invoke_each_other_in_a_loop_are_stopped() {
 }
 
 #[test]
+fn a_function_that_gets_its_own_failures_comes_to_an_end() {
+    let scene = Scene::new(
+        "[function.other]\ncomponent = \"{lambda-consumer}\"\n\
+         [function.other.async]\nmax-attempts = 1\non-failure = { function = \"trapping\" }\n\
+         [function.trapping]\ncomponent = \"{lambda-consumer}\"\nfuel = 1\n\
+         [function.trapping.async]\nmax-attempts = 1\non-failure = { function = \"trapping\" }\n",
+    );
+    scene.event("other", &json!({ "do": "fail" }));
+    let dead = scene.lying("dead-letters", 1).remove(0);
+    assert_eq!(dead["dead_from"], "@async:trapping");
+    scene.is_drained("@async:trapping");
+    assert!(scene.step("trapping", "dead") <= 16.0);
+}
+
+#[test]
 fn what_cannot_be_accepted_is_refused_when_it_is_sent() {
     let scene = Scene::new(
         "[function.other]\ncomponent = \"{lambda-consumer}\"\nreserved-concurrency = 1\n\

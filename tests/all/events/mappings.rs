@@ -73,6 +73,18 @@ fn a_poison_message_becomes_a_dead_letter_and_blocks_nobody() {
 }
 
 #[test]
+fn a_message_that_fails_its_whole_batch_costs_the_others_one_attempt() {
+    let scene = mapped("");
+    let ids = scene.send_all("in", &["ok", "fail-batch", "ok"]);
+    let dead = scene.lying("dead", 1).remove(0);
+    assert_eq!(dead["id"], ids[1].as_str());
+    scene.is_drained("in");
+    for id in [&ids[0], &ids[2]] {
+        scene.says(&format!("handled id={id} "), 2);
+    }
+}
+
+#[test]
 fn a_batch_waits_for_others_and_is_never_larger_than_asked_for() {
     let scene = mapped("batch-size = 4\nbatch-window = \"2s\"");
     for _ in 0..4 {

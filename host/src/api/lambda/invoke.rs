@@ -74,7 +74,7 @@ impl Lambda {
         if !function.version.handles(Handler::Invoke) {
             return Err(ApiError::InvalidParameterValue {
                 message: format!(
-                    "The function {name} exports no `dunlin:event/invoke`, so it cannot be invoked directly; it answers HTTP requests."
+                    "The function {name} exports no `dunlin:event/invoke`, so it cannot be invoked directly."
                 ),
             });
         }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{COLUMNS, Counts, Queue, Stored, json, millis};
 use super::{CHUNK, Done, insert, refresh_lane, schema};
+use crate::queue::cut_reason;
 use crate::queue::message::{Attributes, size_of};
 use crate::queue::{
     Delivery, Held, MAX_RECEIVED, NewMessage, QueueError, QueueName, Receipt, Settled, Settlement,
@@ -98,6 +99,7 @@ impl Found {
     }
 }
 
+/// Also answers where dead letters went that were found on the way.
 pub(super) fn receive(
     connection: &Connection,
     at: Moment,
@@ -105,7 +107,7 @@ pub(super) fn receive(
     most: usize,
     visibility: Option<Duration>,
     held: Held,
-) -> Done<Vec<Delivery>> {
+) -> Done<(Vec<Delivery>, Option<QueueName>)> {
     let now = at.now;
     let Some(queue) = Queue::find(connection, name)? else {
         return Ok(Err(QueueError::Unknown(name.clone())));
@@ -114,6 +116,7 @@ pub(super) fn receive(
     let mut received = Vec::new();
     let mut bytes = 0;
     let mut counts = Counts::default();
+    let mut buried = false;
     let mut walked = 0;
     // Those that have expired or failed too often make room for others.
     while received.len() < most && walked < CHUNK {
@@ -135,7 +138,7 @@ pub(super) fn receive(
                 && receives >= redrive.max_receives
             {
                 let reason = format!("it was received {receives} times and not settled");
-                bury(
+                buried |= bury(
                     connection,
                     at,
                     &queue,
@@ -184,7 +187,11 @@ pub(super) fn receive(
         }
     }
     counts.write(connection)?;
-    Ok(Ok(received))
+    let redrive = queue.settings.redrive.as_ref().filter(|_| buried);
+    Ok(Ok((
+        received,
+        redrive.map(|redrive| redrive.target.clone()),
+    )))
 }
 
 /// What becomes of a message's holder: with none, the receipt is used up.
@@ -294,7 +301,7 @@ fn move_to(
                 now,
                 target.expires(at),
                 queue.name.as_str(),
-                reason
+                cut_reason(reason),
             ],
             |row| row.get(0),
         )?;
@@ -344,9 +351,13 @@ pub(super) fn settle(
         mut counts,
         queue: _,
     } = effects;
-    for (name, message) in sends {
+    // What was settled otherwise meanwhile has no result of this time.
+    let is_void = !settled.is_empty() && settled.iter().all(|it| *it == Settled::Stale);
+    for (name, message) in sends.into_iter().filter(|_| !is_void) {
         if let Some(queue) = Queue::find(connection, &name)? {
             insert(connection, at, &queue, message, &mut counts)?;
+            // A queue that nobody reads shrinks all the same.
+            schema::sweep(connection, at, queue.id)?;
             touched.insert(name);
         }
     }
@@ -365,6 +376,37 @@ struct Effects {
     queue: Option<Queue>,
 }
 
+/// What is looked at of a message to settle it.
+struct Settleable {
+    queue: i64,
+    receives: u32,
+    visible: i64,
+    size: i64,
+    group: Option<String>,
+    round: i64,
+    held: i64,
+}
+
+impl Settleable {
+    fn find(connection: &Connection, sequence: i64) -> rusqlite::Result<Option<Self>> {
+        let text = "SELECT queue, receives, visible, size, grp, round, held FROM message
+                    WHERE sequence = ?1";
+        let mut statement = connection.prepare_cached(text)?;
+        let found = statement.query_row([sequence], |row| {
+            Ok(Self {
+                queue: row.get(0)?,
+                receives: row.get(1)?,
+                visible: row.get(2)?,
+                size: row.get(3)?,
+                group: row.get(4)?,
+                round: row.get(5)?,
+                held: row.get(6)?,
+            })
+        });
+        found.optional()
+    }
+}
+
 fn settle_one(
     connection: &Connection,
     at: Moment,
@@ -378,31 +420,26 @@ fn settle_one(
         queue,
     } = effects;
     let now = at.now;
-    let found: Option<(i64, u32, i64, i64, Option<String>, i64)> = connection
-        .prepare_cached(
-            "SELECT queue, receives, visible, size, grp, round FROM message WHERE sequence = ?1",
-        )?
-        .query_row([receipt.sequence], |row| {
-            Ok((
-                row.get(0)?,
-                row.get(1)?,
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-            ))
-        })
-        .optional()?;
-    let Some((id, receives, visible, size, group, round)) = found else {
+    let Some(found) = Settleable::find(connection, receipt.sequence)? else {
         return Ok(Settled::Stale);
     };
+    let Settleable {
+        queue: id,
+        receives,
+        visible,
+        size,
+        group,
+        round,
+        held,
+    } = found;
     if id != receipt.queue || round != receipt.round {
         return Ok(Settled::Stale);
     }
-    // What is visible again may be received any moment: in a FIFO queue others of its group
-    // may have come meanwhile, and what is not hidden cannot stay so.
+    // What is visible again may be received any moment: in a FIFO queue its group goes on
+    // with it, and what is not hidden cannot stay so. The host itself may be late, on a disk
+    // that was full: nothing of the group came since, or this message would have been first.
     let is_over = visible <= now;
-    if is_over && group.is_some() {
+    if is_over && group.is_some() && held != schema::HELD_BY_HOST {
         return Ok(Settled::Expired);
     }
     if is_over && matches!(settlement, Settlement::Hide(_)) {
@@ -432,7 +469,10 @@ fn settle_one(
     if group.is_some() || settlement != Settlement::Done {
         touched.insert(queue.name.clone());
     }
-    if matches!(settlement, Settlement::Retry { .. } | Settlement::Reject(_)) {
+    if matches!(
+        settlement,
+        Settlement::Retry { .. } | Settlement::Reject { .. }
+    ) {
         let target = queue.settings.redrive.iter();
         touched.extend(target.map(|redrive| redrive.target.clone()));
     }
@@ -455,8 +495,15 @@ fn settle_one(
                 hide(after, receives, GIVEN_BACK)?
             }
         }
-        Settlement::Reject(reason) => {
+        Settlement::Reject { reason, otherwise } => {
             if bury(connection, at, queue, message, &reason, counts)? {
+                Settled::Yes
+            } else if let Some(otherwise) = otherwise
+                && let Some(target) = Queue::find(connection, &otherwise)?
+                && target.id != id
+            {
+                move_to(connection, at, queue, &target, message, &reason, counts)?;
+                touched.insert(otherwise);
                 Settled::Yes
             } else {
                 remove(connection, id, message, counts)?;

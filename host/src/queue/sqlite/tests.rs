@@ -99,6 +99,13 @@ pub(super) fn dead_after(max_receives: u32, target: &str) -> QueueSettings {
     }
 }
 
+pub(super) fn rejected(reason: &str) -> Settlement {
+    Settlement::Reject {
+        reason: reason.to_owned(),
+        otherwise: None,
+    }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 async fn with(settings: QueueSettings, queue: &str) -> Restartable {
@@ -184,11 +191,7 @@ async fn an_earlier_receipt_settles_nothing() {
     let early = received(&host, "q", 1).await;
     host.pass(Duration::from_secs(31));
     let late = received(&host, "q", 1).await;
-    for settlement in [
-        Settlement::Done,
-        Settlement::Hide(SECOND),
-        Settlement::Reject("x".into()),
-    ] {
+    for settlement in [Settlement::Done, Settlement::Hide(SECOND), rejected("x")] {
         assert_eq!(
             settle_all(&host, &early, settlement).await,
             [Settled::Stale]
@@ -274,7 +277,7 @@ async fn a_rejected_message_without_a_dead_letter_queue_is_dropped_and_says_so()
     sent(&host, "q", &["a"]).await;
     let got = received(&host, "q", 1).await;
     assert_eq!(
-        settle_all(&host, &got, Settlement::Reject("no".into())).await,
+        settle_all(&host, &got, rejected("no")).await,
         [Settled::Dropped]
     );
     assert_eq!(
@@ -418,7 +421,7 @@ async fn a_batch_of_settlements_counts_each_message() {
     let reason = || "as asked".to_owned();
     let how = [
         Settlement::Done,
-        Settlement::Reject(reason()),
+        rejected(&reason()),
         Settlement::Release(Duration::ZERO),
         Settlement::Retry {
             after: Duration::ZERO,
@@ -484,7 +487,7 @@ async fn a_dead_letter_of_a_group_makes_way_for_the_next() {
     host.queues().send(name("q.fifo"), all).await.unwrap();
     let first = received(&host, "q.fifo", 1).await;
     assert_eq!(
-        settle_all(&host, &first, Settlement::Reject("bad".into())).await,
+        settle_all(&host, &first, rejected("bad")).await,
         [Settled::Yes]
     );
     assert_eq!(bodies(&received(&host, "q.fifo", 1).await), ["a2"]);
@@ -566,7 +569,7 @@ async fn who_waits_hears_of_what_becomes_visible() {
     waits.changed().await.unwrap();
     assert!(!other.has_changed().unwrap());
     let got = received(&host, "q", 1).await;
-    settle_all(&host, &got, Settlement::Reject("no".into())).await;
+    settle_all(&host, &got, rejected("no")).await;
     other.changed().await.unwrap();
 }
 
@@ -651,4 +654,85 @@ async fn looking_at_large_messages_stops_at_a_few_mib() {
     sent.await.unwrap();
     let peeked = host.queues().peek(name("q"), 100).await.unwrap();
     assert_eq!(peeked.len(), 4);
+}
+
+#[tokio::test]
+async fn a_rejected_message_goes_elsewhere_if_its_queue_names_no_dead_letters() {
+    let host = with(QueueSettings::default(), "q").await;
+    let queues = vec![(name("elsewhere"), QueueSettings::default())];
+    host.queues().put(queues, Owner::Host).await.unwrap();
+    host.queues()
+        .send(name("q"), vec![NewMessage::of("x")])
+        .await
+        .unwrap();
+    let got = received(&host, "q", 10).await;
+    let reject = Settlement::Reject {
+        reason: "x".repeat(5000),
+        otherwise: Some(name("elsewhere")),
+    };
+    assert_eq!(settle_all(&host, &got, reject).await, [Settled::Yes]);
+    let letters = host.queues().peek(name("elsewhere"), 10).await.unwrap();
+    let dead = letters[0].dead.clone().unwrap();
+    assert_eq!(dead.source, name("q"));
+    // A guest may have said it: what is kept has a bound.
+    assert_eq!(dead.reason.len(), 1024);
+}
+
+#[tokio::test]
+async fn the_host_may_be_late_with_what_it_holds_of_a_group_and_nobody_else() {
+    let host = with(QueueSettings::default(), "q.fifo").await;
+    let message = |id: &str| NewMessage {
+        group: Some("g".into()),
+        deduplication: Some(id.into()),
+        ..NewMessage::of(id.to_owned())
+    };
+    for held in [Held::Host, Held::Outside] {
+        let id = format!("{held:?}");
+        host.queues()
+            .send(name("q.fifo"), vec![message(&id)])
+            .await
+            .unwrap();
+        let got = host
+            .queues()
+            .receive(name("q.fifo"), 1, None, held)
+            .await
+            .unwrap();
+        host.pass(Duration::from_secs(31));
+        let settled = settle_all(&host, &got, Settlement::Done).await;
+        let expected = match held {
+            Held::Host => Settled::Yes,
+            Held::Outside => Settled::Expired,
+        };
+        assert_eq!(settled, [expected]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_settled_otherwise_sends_nothing() {
+    let host = with(QueueSettings::default(), "q").await;
+    host.queues()
+        .send(name("q"), vec![NewMessage::of("x")])
+        .await
+        .unwrap();
+    let got = received(&host, "q", 10).await;
+    settle_all(&host, &got, Settlement::Done).await;
+    let settlements = vec![(got[0].receipt, Settlement::Done)];
+    let sends = vec![(name("q"), NewMessage::of("record"))];
+    let settled = host.queues().settle(settlements, sends).await.unwrap();
+    assert_eq!(settled, [Settled::Stale]);
+    assert_eq!(host.queues().depth(name("q")).await.unwrap().messages, 0);
+}
+
+#[tokio::test]
+async fn who_waits_hears_of_dead_letters_that_a_receive_found() {
+    let host = with(dead_after(1, "dead"), "q").await;
+    host.queues()
+        .send(name("q"), vec![NewMessage::of("x")])
+        .await
+        .unwrap();
+    received(&host, "q", 10).await;
+    host.pass(Duration::from_secs(31));
+    let arrivals = host.queues().arrivals(&name("dead"));
+    assert!(received(&host, "q", 10).await.is_empty());
+    assert!(arrivals.has_changed().unwrap());
 }

@@ -15,7 +15,9 @@ use crate::function::{AsyncPolicy, Destination, FunctionName};
 use crate::invocation::{
     Answer, Call, Event, Failure, Handler, Occurrence, OutcomeKind, RequestId, Tick, Trigger,
 };
-use crate::queue::{Delivery, NewMessage, QueueError, QueueName, QueueStore, Settlement};
+use crate::queue::{
+    Delivery, Held, NewMessage, QueueError, QueueName, QueueStore, Settlement, cut_reason,
+};
 use crate::runtime::Budget;
 use crate::telemetry::{EventStep, Level, Telemetry};
 use crate::trigger::feed::{self, Rule, Unsettled, Worker};
@@ -24,6 +26,9 @@ use crate::trigger::schedule::{self};
 
 /// Events that are received at once for one function, at most.
 const MOST: usize = 1000;
+
+/// Events that are given up in one go of a function that may not run: a drain waits for them.
+const REFUSED: usize = 100;
 
 /// What workers of all kinds need.
 #[derive(Clone)]
@@ -87,10 +92,8 @@ impl Worker for AsyncWorker {
     }
 
     async fn work(self: Arc<Self>, function: Arc<Function>, permit: Permit, batch: Vec<Delivery>) {
-        let mut permit = Some(permit);
         for delivery in batch {
-            let Some(permit) = permit.take() else { break };
-            self.try_event(&function, permit, delivery).await;
+            self.try_event(&function, permit.clone(), delivery).await;
         }
     }
 
@@ -103,22 +106,16 @@ impl Worker for AsyncWorker {
         let Some(function) = self.function() else {
             return;
         };
-        loop {
-            let received = self.around.queues.receive(
-                self.queue.clone(),
-                MOST,
-                Some(Duration::from_mins(1)),
-                crate::queue::Held::Host,
-            );
-            let Ok(received) = received.await else { return };
-            if received.is_empty() {
-                return;
-            }
-            for delivery in received {
-                let tried = Tried::never(&function, &delivery);
-                self.give_up(&tried, Condition::ZeroReservedConcurrency, None)
-                    .await;
-            }
+        let received = self.around.queues.receive(
+            self.queue.clone(),
+            REFUSED,
+            Some(Duration::from_mins(1)),
+            Held::Host,
+        );
+        for delivery in received.await.unwrap_or_default() {
+            let tried = Tried::never(&function, &delivery);
+            self.give_up(&tried, Condition::ZeroReservedConcurrency, None)
+                .await;
         }
     }
 }
@@ -151,6 +148,20 @@ impl<'a> Tried<'a> {
         &self.function.version.common.spec.events
     }
 
+    /// Why it is not even tried.
+    fn hopeless(&self) -> Option<Condition> {
+        let message = &self.delivery.message;
+        if message.depth >= MAX_DEPTH {
+            return Some(Condition::RecursiveInvocation);
+        }
+        if !self.may_wait(Duration::ZERO) {
+            return Some(Condition::EventAgeExceeded);
+        }
+        // It was received so often already, and nobody came to tell how that ended.
+        let is_spent = message.receives > self.policy().max_attempts;
+        is_spent.then_some(Condition::RetriesExhausted)
+    }
+
     /// Whether it may still come after so long.
     fn may_wait(&self, delay: Duration) -> bool {
         self.delivery.age.saturating_add(delay) <= self.policy().max_age
@@ -168,27 +179,20 @@ impl AsyncWorker {
             .resolve(self.function.as_str(), qualifier.as_deref());
         let resolved = match resolved {
             Ok(resolved) => resolved,
-            Err(error) => return self.wait(&tried, &not_found(&error)).await,
+            Err(error) => {
+                drop(permit);
+                return self.wait(&tried, &not_found(&error)).await;
+            }
         };
         tried.function = &resolved;
         let message = &delivery.message;
-        if message.depth >= MAX_DEPTH {
-            return self
-                .give_up(&tried, Condition::RecursiveInvocation, None)
-                .await;
-        }
-        if !tried.may_wait(Duration::ZERO) {
-            return self
-                .give_up(&tried, Condition::EventAgeExceeded, None)
-                .await;
-        }
-        // It was received so often already, and nobody came to tell how that ended.
-        if message.receives > tried.policy().max_attempts {
-            return self
-                .give_up(&tried, Condition::RetriesExhausted, None)
-                .await;
+        if let Some(condition) = tried.hopeless() {
+            // Others may run meanwhile: on a full disk it takes its time.
+            drop(permit);
+            return self.give_up(&tried, condition, None).await;
         }
         let Some(payload) = self.around.budget.hold(message.body.clone()) else {
+            drop(permit);
             return self.wait(&tried, &Failure::no_memory()).await;
         };
         tried.runs += 1;
@@ -309,7 +313,7 @@ impl AsyncWorker {
         }
         let retry = Settlement::Retry {
             after: delay,
-            reason: failure.message,
+            reason: cut_reason(&failure.message).to_owned(),
         };
         self.settle(tried, retry, Vec::new(), EventStep::Retried)
             .await;
@@ -333,8 +337,8 @@ impl AsyncWorker {
     /// No attempt follows: it goes where failed events go, with its reason.
     async fn give_up(&self, tried: &Tried<'_>, condition: Condition, failure: Option<&Failure>) {
         let policy = tried.policy();
-        let reason = match failure {
-            Some(failure) => format!("{}: {}", condition.as_str(), failure.message),
+        let why = match failure {
+            Some(failure) => format!("{}: {}", condition.as_str(), cut_reason(&failure.message)),
             None => format!("{}: {}", condition.as_str(), condition.meaning()),
         };
         let ran = failure.filter(|_| tried.runs > 0);
@@ -346,7 +350,11 @@ impl AsyncWorker {
             payload: Some(payload.as_bytes()),
         });
         let record = |destination| self.record(tried, destination, condition, response);
-        let sends: Vec<_> = policy.on_failure.iter().map(record).collect();
+        // The end of a chain of functions is not told to another function.
+        let ends_here = tried.delivery.message.depth + 1 >= MAX_DEPTH;
+        let on_failure = policy.on_failure.iter();
+        let on_failure = on_failure.filter(|to| !ends_here || matches!(to, Destination::Queue(_)));
+        let sends: Vec<_> = on_failure.map(record).collect();
         let dead_letters = match (&policy.dead_letters, sends.is_empty()) {
             (Some(queue), _) => Some(queue.clone()),
             (None, true) => Some(default_dead_letters()),
@@ -355,19 +363,19 @@ impl AsyncWorker {
         let settlement = match dead_letters {
             None => Settlement::Done,
             Some(queue) => {
-                let said = failure.map_or(reason.as_str(), |failure| &failure.message);
+                let said = failure.map_or(why.as_str(), |failure| &failure.message);
                 let status = (tried.runs > 0).then_some(200);
                 let mut attributes = record::dead_letter(tried.request_id(), status, said);
                 tried.envelope.seal(&mut attributes);
                 Settlement::Bury {
                     queue,
-                    reason: reason.clone(),
+                    reason: why.clone(),
                     attributes,
                 }
             }
         };
         let message = format!(
-            "the event {} of the function {} is given up: {reason}",
+            "the event {} of the function {} is given up: {why}",
             tried.request_id(),
             self.function
         );

@@ -210,7 +210,7 @@ async fn a_message_keeps_the_id_that_it_was_given() {
         (got[0].message.id, got[0].message.sequence),
         (id, sent.sequence)
     );
-    settle_all(&host, &got, Settlement::Reject("no".into())).await;
+    settle_all(&host, &got, rejected("no")).await;
     assert_eq!(received(&host, "dead", 1).await[0].message.id, id);
     // In a settlement, too.
     let got = received(&host, "q", 1).await;

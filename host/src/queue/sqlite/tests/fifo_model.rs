@@ -177,7 +177,13 @@ impl Model {
             return Settled::Stale;
         }
         if row.visible <= now {
-            return Settled::Expired;
+            // The host itself may be late.
+            if row.held != Some(Held::Host) {
+                return Settled::Expired;
+            }
+            if matches!(how, How::Hide(_)) {
+                return Settled::Stale;
+            }
         }
         let after = |seconds: u64| now + seconds.cast_signed() * 1000;
         match how {

@@ -192,7 +192,7 @@ pub(super) fn settlement(how: How) -> Settlement {
         How::Done => Settlement::Done,
         How::Hide(after) => Settlement::Hide(seconds(after)),
         How::Release(after) => Settlement::Release(seconds(after)),
-        How::Reject => Settlement::Reject("rejected".to_owned()),
+        How::Reject => rejected("rejected"),
         How::Retry(after) => Settlement::Retry {
             after: seconds(after),
             reason: "failed".to_owned(),

@@ -47,7 +47,7 @@ async fn a_dead_letter_is_as_old_as_its_message() {
     sent(&host, "q", &["a"]).await;
     host.pass(Duration::from_secs(7));
     let got = received(&host, "q", 1).await;
-    settle_all(&host, &got, Settlement::Reject("no".into())).await;
+    settle_all(&host, &got, rejected("no")).await;
     assert_eq!(overview(&host, 1).await, [glance(&name("dead"), 1, 1, 7)]);
 }
 

@@ -7,6 +7,8 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
+use crate::queue::cut_reason;
+
 /// An answer that reports failed messages in no valid way. To Lambda the whole batch failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReport {
@@ -81,7 +83,9 @@ impl<'de> Deserialize<'de> for Failed {
 ///
 /// [1]: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 pub fn failures(answer: &[u8], batch: &[Uuid]) -> Result<Vec<usize>, InvalidReport> {
-    let malformed = |error: serde_json::Error| InvalidReport::Malformed(error.to_string());
+    let malformed = |error: serde_json::Error| {
+        InvalidReport::Malformed(cut_reason(&error.to_string()).to_owned())
+    };
     let answer = answer.trim_ascii();
     let report = match answer {
         b"" | b"null" | b"\"\"" => return Ok(Vec::new()),
