@@ -196,7 +196,7 @@ fn a_function_that_gets_its_own_failures_comes_to_an_end() {
     let scene = Scene::new(
         "[function.other]\ncomponent = \"{lambda-consumer}\"\n\
          [function.other.async]\nmax-attempts = 1\non-failure = { function = \"trapping\" }\n\
-         [function.trapping]\ncomponent = \"{lambda-consumer}\"\nfuel = 1\n\
+         [function.trapping]\ncomponent = \"{lambda-consumer}\"\nreserved-concurrency = 0\n\
          [function.trapping.async]\nmax-attempts = 1\non-failure = { function = \"trapping\" }\n",
     );
     scene.event("other", &json!({ "do": "fail" }));
