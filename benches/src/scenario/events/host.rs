@@ -82,6 +82,8 @@ impl Home {
     pub(super) fn fill(&self, messages: usize) -> Result<()> {
         let state = self.state();
         DirBuilder::new().mode(0o700).create(&state)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let _within = runtime.enter();
         let clock = Arc::new(SystemClock::default());
         let (queues, thread) = SqliteQueues::open(&state.join("queue.db"), clock)?;
         let queue = QueueName::new(QUEUE)?;
@@ -90,7 +92,6 @@ impl Home {
             max_bytes: MAX_BYTES,
             ..QueueSettings::default()
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         runtime.block_on(async {
             let declared = vec![(queue.clone(), settings)];
             queues.put(declared, Owner::Manifest).await?;
