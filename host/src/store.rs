@@ -432,7 +432,8 @@ impl Store {
         if last.answered < 2 {
             return None;
         }
-        let window = last.took / GATHERING;
+        // A disk that once took a second is no reason to wait for long.
+        let window = (last.took / GATHERING).min(MAX_APPLYING);
         // Nobody comes any more, most likely.
         let quiet = Instant::now() + (window / 4).max(NAP);
         loop {
