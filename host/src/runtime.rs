@@ -48,7 +48,6 @@ use version::{INSTANTIATE_TIMEOUT, Loaded};
 
 /// Exports that have no effect yet.
 const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
-const CONTRACT: &str = "dunlin:event/";
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The part of WASI 0.2 that every guest may import: what a standard library
+//! The part of WASI 0.2 and 0.3 that every guest may import: what a standard library
 //! links in, and nothing that reaches out of the sandbox. Files are in
 //! [`super::files`]. Sockets: none.
 
@@ -8,6 +8,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, random};
+use wasmtime_wasi::p3;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiCtx, WasiView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
@@ -47,7 +48,11 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)
+    cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
+    // The same of WASI 0.3.
+    p3::cli::add_to_linker(l)?;
+    p3::clocks::add_to_linker(l)?;
+    p3::random::add_to_linker(l)
 }
 
 /// The context of one instance.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use wasmparser::{Parser, Payload};
 
-use super::{CONTRACT, ComponentError, MAX_COMPONENT, NOT_CALLED};
+use super::{ComponentError, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
 use crate::function::FunctionSpec;
 use crate::invocation::Handler;
@@ -154,7 +154,7 @@ impl Names {
         let missing: Vec<String> = self
             .imports
             .iter()
-            .filter(|name| !is_provided(name))
+            .filter(|name| !capability::is_provided(name))
             .map(|name| format!("`{name}`"))
             .collect();
         if !missing.is_empty() {
@@ -184,15 +184,4 @@ impl Names {
         }
         problems
     }
-}
-
-fn is_provided(import: &str) -> bool {
-    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    // The contract's versions are counted apart from WASI's 0.2.x.
-    let version_fits = if interface.starts_with(CONTRACT) {
-        version == "0.1.0"
-    } else {
-        version.starts_with("0.2.")
-    };
-    version_fits && capability::PROVIDED.contains(&interface)
 }

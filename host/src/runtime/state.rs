@@ -11,6 +11,7 @@ use super::budget::{Budget, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
+use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
@@ -76,6 +77,7 @@ pub struct State {
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
+    pub(crate) http: Http,
     pub(crate) output: Option<Arc<Output>>,
     /// Names the instance in the log stream.
     pub(crate) log_stream: Option<String>,
@@ -101,6 +103,7 @@ impl State {
             table,
             held: Held::default(),
             wasi: None,
+            http: Http::new(),
             output: None,
             log_stream: None,
         }
