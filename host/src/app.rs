@@ -460,6 +460,7 @@ impl App {
         }
         // Those whose clients are gone, too: they were accepted.
         in_time &= timeout_at(deadline, direct.wait()).await.is_ok();
+        in_time &= timeout_at(deadline, trigger.wait()).await.is_ok();
         in_time &= timeout_at(deadline, background.wait()).await.is_ok();
         if !in_time {
             let message = "the drain timeout has passed: what still runs is ended";
@@ -579,7 +580,7 @@ fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Probl
         {
             let what = format!(
                 "it sends events to the function `{name}`, which exports no `{}`",
-                Handler::Invoke.interfaces()[0]
+                Handler::Invoke.name()
             );
             problems.push(config.places[&spec.name].problem(what, "name another function"));
         }

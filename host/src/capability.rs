@@ -2,6 +2,7 @@
 //!
 //! Everything else is refused at deploy, with the import's name.
 
+pub(crate) mod console;
 pub(crate) mod context;
 pub(crate) mod files;
 pub(crate) mod metrics;

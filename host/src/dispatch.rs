@@ -162,7 +162,7 @@ async fn run<T: Send + 'static>(
     let common = &version.common;
     // It was accepted for another version, perhaps.
     if !version.handles(event.handler()) {
-        let handler = event.handler().interfaces()[0];
+        let handler = event.handler().name();
         let what = format!("{} exports no `{handler}`", common.spec.name);
         return record.failed(Failure::host(what));
     }
@@ -222,7 +222,7 @@ async fn serve<T>(
         Err(Unavailable::TooSlow) => return Err(timed_out(&version.common, call.request_id)),
         Err(Unavailable::Broken(failure)) => return Err(failure),
     };
-    let (result, sound) = lease.instance().call(&event, call, deadline, usage).await;
+    let (result, sound) = lease.instance().call(event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
     let answer = result?;
     if matches!(&answer, Answer::Payload(payload) if payload.len() > SHORT_PAYLOAD) {

@@ -5,13 +5,15 @@ mod event;
 mod handler;
 mod outbox;
 mod outcome;
+mod stream;
 mod tail;
 
 pub use event::{
     Answer, Call, Event, Failed, HttpAnswer, HttpRequest, Occurrence, QueueMessage, RequestId,
-    RouteMatch, Tick, Trigger, is_connection_header, traceparent,
+    RouteMatch, Tick, Trigger, check_head, is_connection_header, traceparent,
 };
-pub use handler::Handler;
+pub use handler::{Door, Handler, Interface};
 pub use outbox::{Letter, NoOutbox, Outbox, Posted, Refused};
 pub use outcome::{Advice, Failure, OutcomeKind, Usage};
+pub use stream::{StreamBody, StreamError, StreamRequest};
 pub use tail::Tail;

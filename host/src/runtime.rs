@@ -2,6 +2,7 @@
 //! their limits. Knows wasmtime; knows nothing of triggers.
 
 mod budget;
+mod command;
 mod compile;
 mod cores;
 mod engine;
@@ -11,6 +12,7 @@ mod inspect;
 mod instance;
 mod slice;
 mod state;
+mod streaming;
 mod turns;
 mod version;
 
@@ -41,7 +43,7 @@ pub use version::{Lease, Version};
 use crate::capability;
 use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
-use crate::invocation::Outbox;
+use crate::invocation::{Door, Handler, Outbox};
 use crate::telemetry::Telemetry;
 use handlers::Exports;
 use version::{INSTANTIATE_TIMEOUT, Loaded};
@@ -258,6 +260,9 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
+            is_command: exports
+                .door(Handler::Invoke)
+                .is_some_and(Door::is_command),
             mounts,
             spec,
         });

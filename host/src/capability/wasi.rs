@@ -13,6 +13,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiCtx, WasiView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use super::console::{Console, Pipe};
 use super::stdio::{Output, Stdio, Stream};
 use crate::function::FunctionSpec;
 use crate::runtime::State;
@@ -55,12 +56,24 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     p3::random::add_to_linker(l)
 }
 
-/// The context of one instance.
-pub(crate) fn context(spec: &FunctionSpec, output: &Arc<Output>) -> WasiCtx {
-    WasiCtx::builder()
+/// The context of one instance. A program has its console.
+pub(crate) fn context(
+    spec: &FunctionSpec,
+    output: &Arc<Output>,
+    console: Option<&Arc<Console>>,
+) -> WasiCtx {
+    let mut context = WasiCtx::builder();
+    context
         .envs(&spec.environment)
-        .stdout(Stdio::new(output, Stream::Stdout))
+        .arg(spec.name.as_str())
+        .args(&spec.arguments)
         .stderr(Stdio::new(output, Stream::Stderr))
-        .max_random_size(MAX_RANDOM)
-        .build()
+        .max_random_size(MAX_RANDOM);
+    match console {
+        Some(console) => context
+            .stdin(Pipe(Arc::clone(console)))
+            .stdout(Pipe(Arc::clone(console))),
+        None => context.stdout(Stdio::new(output, Stream::Stdout)),
+    };
+    context.build()
 }

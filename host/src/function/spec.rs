@@ -205,6 +205,8 @@ pub struct FunctionSpec {
     pub provisioned: u32,
     /// Its share of the cores when they are contended, relative to the others'.
     pub weight: u32,
+    /// Arguments, after the function's name.
+    pub arguments: Vec<String>,
     /// Environment variables: name and value, sorted by name.
     pub environment: Vec<(String, String)>,
     /// Secrets, sorted by name.
@@ -237,6 +239,7 @@ impl FunctionSpec {
             reserved_concurrency: None,
             provisioned: DEFAULT_PROVISIONED,
             weight: DEFAULT_WEIGHT,
+            arguments: Vec::new(),
             environment: Vec::new(),
             secrets: Vec::new(),
             mounts: Vec::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{Advice, Handler, Tail};
+use super::{Advice, Handler, StreamRequest, Tail};
 
 /// Names one invocation towards the client, the log and the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,7 +103,9 @@ pub struct HttpRequest {
 pub enum Event {
     /// For `dunlin:event/http`.
     Http(HttpRequest),
-    /// For `dunlin:event/invoke`.
+    /// For `wasi:http`.
+    Stream(StreamRequest),
+    /// For `dunlin:event/invoke` or `wasi:cli/run`.
     Payload(Bytes),
     /// For `dunlin:event/schedule`.
     Tick(Tick),
@@ -116,7 +118,7 @@ impl Event {
     #[must_use]
     pub fn handler(&self) -> Handler {
         match self {
-            Self::Http(_) => Handler::Http,
+            Self::Http(_) | Self::Stream(_) => Handler::Http,
             Self::Payload(_) => Handler::Invoke,
             Self::Tick(_) => Handler::Schedule,
             Self::Batch(_) => Handler::Queue,
@@ -294,6 +296,63 @@ pub fn is_connection_header(name: &http::HeaderName) -> bool {
     .contains(name)
 }
 
+/// A status that ends a request.
+fn check_status(status: u16) -> Result<http::StatusCode, String> {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .filter(|_| (200..600).contains(&status))
+        .ok_or_else(|| {
+            format!("the status {status} is none that ends a request: use 200 to 599")
+        })
+}
+
+/// Checks the head of an answer whose body comes in pieces, and takes out what concerns
+/// only a connection. What says how long the body is, and which trailers follow it,
+/// stays: it was checked, or is checked with the body.
+///
+/// # Errors
+/// What no client may be sent, and why.
+pub fn check_head<B: http_body::Body>(
+    response: &mut http::Response<B>,
+    may_lack_body: bool,
+) -> Result<(), String> {
+    use http::header::{CONTENT_LENGTH, TRAILER};
+    check_status(response.status().as_u16())?;
+    let without_body = may_lack_body
+        || matches!(
+            response.status(),
+            http::StatusCode::NO_CONTENT | http::StatusCode::NOT_MODIFIED
+        );
+    let is_empty = response.body().is_end_stream();
+    let headers = response.headers_mut();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let text = length.to_str().unwrap_or_default();
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let shown = || length.as_bytes().escape_ascii();
+        let Some(announced) = text.parse::<u64>().ok().filter(|_| digits) else {
+            return Err(format!("`{}` is no content-length", shown()));
+        };
+        if lengths.next().is_some() {
+            return Err("it has several content-lengths".into());
+        }
+        if is_empty && announced > 0 && !without_body {
+            return Err(format!(
+                "its content-length is {announced}, and it has no body"
+            ));
+        }
+    }
+    let connection: Vec<http::HeaderName> = headers
+        .keys()
+        .filter(|name| is_connection_header(name) && ![CONTENT_LENGTH, TRAILER].contains(*name))
+        .cloned()
+        .collect();
+    for name in connection {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
 impl HttpAnswer {
     /// Checks what a guest answered.
     ///
@@ -308,12 +367,7 @@ impl HttpAnswer {
         N: AsRef<[u8]>,
         V: AsRef<[u8]>,
     {
-        let code = http::StatusCode::from_u16(status)
-            .ok()
-            .filter(|_| (200..600).contains(&status))
-            .ok_or_else(|| {
-                format!("the status {status} is none that ends a request: use 200 to 599")
-            })?;
+        let code = check_status(status)?;
         let mut map = http::HeaderMap::new();
         for (name, value) in headers {
             let shown = || String::from_utf8_lossy(name.as_ref()).into_owned();
@@ -341,7 +395,9 @@ impl HttpAnswer {
 pub enum Answer {
     /// From `dunlin:event/http`.
     Http(HttpAnswer),
-    /// From `dunlin:event/invoke`.
+    /// From `wasi:http`: the answer has gone to whoever waited for it.
+    Streamed,
+    /// From `dunlin:event/invoke` or `wasi:cli/run`.
     Payload(Vec<u8>),
     /// From `dunlin:event/schedule`.
     Done,

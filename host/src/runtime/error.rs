@@ -112,11 +112,15 @@ impl ComponentError {
             Self::NotCalled(_) => "do what it does in the handler, and remove the export".into(),
             Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
             Self::NoHandler(_) => {
-                let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));
-                format!("export one of {}", names.join(", "))
+                let names = Handler::ALL.map(|handler| format!("`{}`", handler.name()));
+                format!(
+                    "export one of {}, or `wasi:http/handler`, `wasi:http/incoming-handler` or \
+                     `wasi:cli/run`",
+                    names.join(", ")
+                )
             }
             Self::Unhandled { handler, .. } => {
-                let [needed, invoke] = [*handler, Handler::Invoke].map(|kind| kind.interfaces()[0]);
+                let [needed, invoke] = [*handler, Handler::Invoke].map(Handler::name);
                 format!("export `{needed}` or `{invoke}`, or leave it out")
             }
             Self::Mount { remedy, .. } => (*remedy).into(),

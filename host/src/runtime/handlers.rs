@@ -9,16 +9,14 @@ use wasmtime::component::{
     Lower, TypedFunc,
 };
 
-use super::ComponentError;
 use super::state::State;
+use super::{ComponentError, command, streaming};
 use crate::invocation::{
-    Advice, Answer, Event, Failed, Failure, Handler, HttpAnswer, HttpRequest, Occurrence,
+    Advice, Answer, Door, Event, Failed, Failure, Handler, HttpAnswer, HttpRequest, Occurrence,
     OutcomeKind, QueueMessage, Tick,
 };
 use crate::queue::message::MAX_REASON;
 
-/// What is wrong with a handler's interface without it.
-const NO_HANDLE: &str = "it has no function `handle`";
 const KINDS: usize = Handler::ALL.len();
 
 /// `dunlin:event/http.request`, borrowed from the event.
@@ -140,89 +138,103 @@ impl From<FailureResult> for Advice {
     }
 }
 
-/// Where the handlers stand among a component's exports.
+/// Where the handlers stand among a component's exports, and how they are called.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Exports([Option<ComponentExportIndex>; KINDS]);
+pub(super) struct Exports([Option<(Door, ComponentExportIndex)>; KINDS]);
+
+/// What is wrong with a handler's interface without its function.
+fn no_function(door: Door) -> String {
+    format!("it has no function `{}`", door.function())
+}
 
 impl Exports {
-    /// Finds them. Each may be exported in either of two forms.
+    /// Finds them. Each may be exported in several forms.
     pub(super) fn of(code: &Component) -> Result<Self, ComponentError> {
         let mut exports = Self::default();
         for handler in Handler::ALL {
-            let exported = handler.interfaces().into_iter().find_map(|name| {
-                let (_, interface) = code.get_export(None, name)?;
-                Some((name, code.get_export_index(Some(&interface), "handle")))
-            });
-            exports.0[handler as usize] = match exported {
-                Some((name, None)) => {
-                    return Err(ComponentError::WrongType(name, NO_HANDLE.into()));
-                }
-                Some((_, handle)) => handle,
-                None => None,
-            };
+            for interface in handler.interfaces() {
+                let Some((_, exported)) = code.get_export(None, interface.name) else {
+                    continue;
+                };
+                let door = interface.door;
+                let Some(index) = code.get_export_index(Some(&exported), door.function()) else {
+                    return Err(ComponentError::WrongType(interface.name, no_function(door)));
+                };
+                exports.0[handler as usize] = Some((door, index));
+                break;
+            }
         }
         Ok(exports)
     }
 
-    pub(super) fn has(&self, handler: Handler) -> bool {
-        self.0[handler as usize].is_some()
+    /// How the handler is called, if there is one.
+    pub(super) fn door(&self, handler: Handler) -> Option<Door> {
+        self.0[handler as usize].map(|(door, _)| door)
     }
 }
 
 /// The handlers of an instance.
 #[derive(Clone, Copy)]
-pub(super) struct Handlers([Option<Func>; KINDS]);
+pub(super) struct Handlers([Option<(Door, Func)>; KINDS]);
 
 impl Handlers {
     pub(super) fn of(instance: &Instance, store: &mut Store<State>, exports: Exports) -> Self {
-        Self(
-            exports
-                .0
-                .map(|index| index.and_then(|index| instance.get_func(&mut *store, index))),
-        )
+        Self(exports.0.map(|export| {
+            let (door, index) = export?;
+            Some((door, instance.get_func(&mut *store, index)?))
+        }))
     }
 
-    /// Checks that what is exported are functions with the types of the contract; after
-    /// this they are called without another check.
+    /// Whether the handler is a program, which runs once.
+    pub(super) fn is_command(&self, handler: Handler) -> bool {
+        self.0[handler as usize].is_some_and(|(door, _)| door.is_command())
+    }
+
+    /// Checks that what is exported are functions with the types of their interfaces;
+    /// after this they are called without another check.
     pub(super) fn check(
         &self,
         exports: Exports,
         store: &Store<State>,
     ) -> Result<(), (&'static str, String)> {
         for handler in Handler::ALL {
-            let name = handler.interfaces()[0];
-            let Some(func) = self.0[handler as usize] else {
-                if exports.has(handler) {
-                    return Err((name, NO_HANDLE.to_owned()));
+            let name = handler.name();
+            let Some((door, func)) = self.0[handler as usize] else {
+                if let Some(door) = exports.door(handler) {
+                    return Err((name, no_function(door)));
                 }
                 continue;
             };
-            let typed = match handler {
-                Handler::Http => func.typed::<HttpParams<'static>, HttpResults>(store).err(),
-                Handler::Invoke => func
+            let typed = match (door, handler) {
+                (Door::Contract, Handler::Http) => {
+                    func.typed::<HttpParams<'static>, HttpResults>(store).err()
+                }
+                (Door::Contract, Handler::Invoke) => func
                     .typed::<InvokeParams<'static>, InvokeResults>(store)
                     .err(),
-                Handler::Schedule => func
+                (Door::Contract, Handler::Schedule) => func
                     .typed::<ScheduleParams<'static>, ScheduleResults>(store)
                     .err(),
-                Handler::Queue => func
+                (Door::Contract, Handler::Queue) => func
                     .typed::<QueueParams<'static>, QueueResults>(store)
                     .err(),
+                (Door::Http02, _) => func
+                    .typed::<streaming::Params02, streaming::Results02>(store)
+                    .err(),
+                (Door::Http03, _) => func
+                    .typed::<streaming::Params03, streaming::Results03>(store)
+                    .err(),
+                (Door::Command02 | Door::Command03, _) => {
+                    func.typed::<(), command::Results>(store).err()
+                }
             };
             if let Some(error) = typed {
-                return Err((name, format!("{error:#}")));
+                let interfaces = handler.interfaces().iter();
+                let named = interfaces.filter(|it| it.door == door).next_back();
+                return Err((named.map_or(name, |it| it.name), format!("{error:#}")));
             }
         }
         Ok(())
-    }
-
-    fn get<Params, Return>(&self, handler: Handler) -> TypedFunc<Params, Return>
-    where
-        Params: ComponentNamedList + Lower,
-        Return: ComponentNamedList + Lift,
-    {
-        let func = self.0[handler as usize];
-        typed(func.expect("a trigger sends a function only what it handles"))
     }
 
     /// Calls the handler of an event. The outer error is an end that was none of the
@@ -230,99 +242,110 @@ impl Handlers {
     pub(super) async fn enter(
         &self,
         store: &mut Store<State>,
-        event: &Event,
+        event: Event,
         limit: u64,
     ) -> wasmtime::Result<Result<Answer, Failure>> {
-        let reply = self.call(store, event).await?;
-        Ok(reply.and_then(|reply| check(reply, limit)))
-    }
-
-    async fn call(
-        &self,
-        store: &mut Store<State>,
-        event: &Event,
-    ) -> wasmtime::Result<Result<Reply, Failure>> {
-        match event {
-            Event::Http(request) => self
-                .enter_http(store, request)
-                .await
-                .map(|reply| Ok(Reply::Http(reply))),
-            Event::Payload(payload) => {
-                let handler = self.get::<InvokeParams<'_>, InvokeResults>(Handler::Invoke);
-                let (result,) = handler.call_async(store, (payload,)).await?;
-                Ok(result.map(Reply::Payload).map_err(|error| Failure {
+        let Some((door, func)) = self.0[event.handler() as usize] else {
+            return Ok(Err(Failure::host("a trigger sent what nothing handles")));
+        };
+        let reply = match (door, event) {
+            (Door::Contract, Event::Http(request)) => {
+                Ok(Reply::Http(enter_http(typed(func), store, &request).await?))
+            }
+            (Door::Contract, Event::Payload(payload)) => {
+                let handler: TypedFunc<InvokeParams<'_>, InvokeResults> = typed(func);
+                let (result,) = handler.call_async(store, (&payload,)).await?;
+                result.map(Reply::Payload).map_err(|error| Failure {
                     kind: OutcomeKind::FunctionError,
                     error_type: error.error_type.into(),
                     message: error.message,
                     stack_trace: error.stack_trace,
                     retry_after: None,
                     rejected: false,
-                }))
+                })
             }
-            Event::Tick(tick) => self.enter_schedule(store, tick).await,
-            Event::Batch(messages) => self.enter_queue(store, messages).await,
-        }
-    }
-
-    async fn enter_http(
-        &self,
-        store: &mut Store<State>,
-        request: &HttpRequest,
-    ) -> wasmtime::Result<ResponseResult> {
-        let headers: Vec<(&str, &[u8])> = request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_bytes()))
-            .collect();
-        let params = RequestParam {
-            method: request.method.as_str(),
-            path_with_query: request.target.as_str(),
-            headers: &headers,
-            body: &request.body,
+            (Door::Contract, Event::Tick(tick)) => {
+                enter_schedule(typed(func), store, &tick).await?
+            }
+            (Door::Contract, Event::Batch(messages)) => {
+                enter_queue(typed(func), store, &messages).await?
+            }
+            (Door::Http02, Event::Stream(request)) => {
+                streaming::enter_02(typed(func), store, request)
+                    .await?
+                    .map(|()| Reply::Streamed)
+            }
+            (Door::Http03, Event::Stream(request)) => {
+                streaming::enter_03(typed(func), store, request)
+                    .await?
+                    .map(|()| Reply::Streamed)
+            }
+            (Door::Command02 | Door::Command03, Event::Payload(payload)) => {
+                command::enter(typed(func), store, payload)
+                    .await?
+                    .map(Reply::Payload)
+            }
+            _ => Err(Failure::host("a trigger sent what the handler does not take")),
         };
-        let handler = self.get::<HttpParams<'_>, HttpResults>(Handler::Http);
-        let (response,) = handler.call_async(store, (params,)).await?;
-        Ok(response)
+        Ok(reply.and_then(|reply| check(reply, limit)))
     }
+}
 
-    async fn enter_schedule(
-        &self,
-        store: &mut Store<State>,
-        tick: &Tick,
-    ) -> wasmtime::Result<Result<Reply, Failure>> {
-        let params = TickParam {
-            delivery: (&tick.occurrence).into(),
-            schedule: &tick.schedule,
-            scheduled_at: tick.scheduled_at,
-            fired_at: tick.fired_at,
-            missed: tick.missed,
-            payload: &tick.payload,
-        };
-        let handler = self.get::<ScheduleParams<'_>, ScheduleResults>(Handler::Schedule);
-        let (result,) = handler.call_async(store, (params,)).await?;
-        Ok(result
-            .map(|()| Reply::Done)
-            .map_err(|failure| Failure::advised(failure.into())))
-    }
+async fn enter_http(
+    handler: TypedFunc<HttpParams<'_>, HttpResults>,
+    store: &mut Store<State>,
+    request: &HttpRequest,
+) -> wasmtime::Result<ResponseResult> {
+    let headers: Vec<(&str, &[u8])> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    let params = RequestParam {
+        method: request.method.as_str(),
+        path_with_query: request.target.as_str(),
+        headers: &headers,
+        body: &request.body,
+    };
+    let (response,) = handler.call_async(store, (params,)).await?;
+    Ok(response)
+}
 
-    async fn enter_queue(
-        &self,
-        store: &mut Store<State>,
-        messages: &[QueueMessage],
-    ) -> wasmtime::Result<Result<Reply, Failure>> {
-        let batch: Vec<MessageParam<'_>> = messages
-            .iter()
-            .map(|message| MessageParam {
-                delivery: (&message.occurrence).into(),
-                body: &message.body,
-                attributes: &message.attributes,
-                group: message.group.as_deref(),
-            })
-            .collect();
-        let handler = self.get::<QueueParams<'_>, QueueResults>(Handler::Queue);
-        let (failed,) = handler.call_async(store, (&batch,)).await?;
-        Ok(Ok(Reply::Batch(failed)))
-    }
+async fn enter_schedule(
+    handler: TypedFunc<ScheduleParams<'_>, ScheduleResults>,
+    store: &mut Store<State>,
+    tick: &Tick,
+) -> wasmtime::Result<Result<Reply, Failure>> {
+    let params = TickParam {
+        delivery: (&tick.occurrence).into(),
+        schedule: &tick.schedule,
+        scheduled_at: tick.scheduled_at,
+        fired_at: tick.fired_at,
+        missed: tick.missed,
+        payload: &tick.payload,
+    };
+    let (result,) = handler.call_async(store, (params,)).await?;
+    Ok(result
+        .map(|()| Reply::Done)
+        .map_err(|failure| Failure::advised(failure.into())))
+}
+
+async fn enter_queue(
+    handler: TypedFunc<QueueParams<'_>, QueueResults>,
+    store: &mut Store<State>,
+    messages: &[QueueMessage],
+) -> wasmtime::Result<Result<Reply, Failure>> {
+    let batch: Vec<MessageParam<'_>> = messages
+        .iter()
+        .map(|message| MessageParam {
+            delivery: (&message.occurrence).into(),
+            body: &message.body,
+            attributes: &message.attributes,
+            group: message.group.as_deref(),
+        })
+        .collect();
+    let (failed,) = handler.call_async(store, (&batch,)).await?;
+    Ok(Ok(Reply::Batch(failed)))
 }
 
 /// The handler with its types.
@@ -343,6 +366,7 @@ where
 /// What a handler returned, unchecked.
 enum Reply {
     Http(ResponseResult),
+    Streamed,
     Payload(Vec<u8>),
     Done,
     Batch(Vec<FailedResult>),
@@ -360,6 +384,7 @@ fn check(reply: Reply, limit: u64) -> Result<Answer, Failure> {
             Ok(Answer::Payload(payload))
         }
         Reply::Done => Ok(Answer::Done),
+        Reply::Streamed => Ok(Answer::Streamed),
         Reply::Batch(failed) => {
             let failed = failed.into_iter().map(|failed| Failed {
                 id: failed.id,

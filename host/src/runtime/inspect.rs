@@ -146,7 +146,8 @@ impl Names {
     }
 
     fn handles(&self, handler: Handler) -> bool {
-        handler.interfaces().iter().any(|name| self.exports(name))
+        let mut interfaces = handler.interfaces().iter();
+        interfaces.any(|interface| self.exports.iter().any(|name| interface.is(name)))
     }
 
     fn problems(&self) -> Vec<ComponentError> {

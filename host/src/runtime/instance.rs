@@ -15,7 +15,7 @@ use super::engine::Clock;
 use super::handlers::{Exports, Handlers};
 use super::state::{Common, Current, MAX_HANDLES, State};
 use super::turns::{self, Seat};
-use crate::function::Fuel;
+use crate::function::{Fuel, PAYLOAD_RANGE};
 use crate::invocation::{Advice, Answer, Call, Event, Failure, OutcomeKind, Usage};
 
 /// Ticks an invocation runs before it first yields: more than one, so that a
@@ -51,9 +51,12 @@ fn new_store(engine: &wasmtime::Engine, state: State) -> Store<State> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_max_component_handles(MAX_HANDLES);
-    store.set_hostcall_fuel(
-        usize::try_from(response.saturating_add(CALL_OVERHEAD)).unwrap_or(usize::MAX),
-    );
+    // An answer that is streamed may be larger, and never crosses at once.
+    let most = response.min(PAYLOAD_RANGE.end().0) + CALL_OVERHEAD;
+    store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(MAX_HANDLES);
+    }
     store.epoch_deadline_callback(|context| {
         let state = context.data();
         if Instant::now() >= state.deadline {
@@ -144,7 +147,7 @@ impl Instance {
     /// whether the instance may be used again.
     pub async fn call(
         &mut self,
-        event: &Event,
+        event: Event,
         call: Call,
         deadline: Instant,
         usage: &mut Usage,
@@ -154,6 +157,7 @@ impl Instance {
         let fuel = limits.fuel_units();
         let request_id = call.request_id;
         self.served += 1;
+        let runs_once = self.handlers.is_command(event.handler());
         self.store.data_mut().begin(Current { call, deadline });
 
         let seat = Arc::clone(&self.store.data().seat);
@@ -185,8 +189,10 @@ impl Instance {
             Err(failure) if failure.kind != OutcomeKind::FunctionError => 0,
             _ => fuel.saturating_sub(self.store.get_fuel().unwrap_or(0)),
         };
-        // A store that saw a trap, a timeout or a cancellation takes no new work.
+        // A store that saw a trap, a timeout or a cancellation takes no new work, nor one
+        // whose program has run.
         let sound = match &result {
+            _ if runs_once => false,
             Ok(_) => true,
             Err(failure) => failure.kind == OutcomeKind::FunctionError,
         };

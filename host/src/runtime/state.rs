@@ -11,6 +11,7 @@ use super::budget::{Budget, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
+use crate::capability::console::Console;
 use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
@@ -39,6 +40,8 @@ pub struct Common {
     pub telemetry: Telemetry,
     /// What is counted for it.
     pub metrics: Arc<FunctionMetrics>,
+    /// It is a program: its event is on stdin, its answer on stdout.
+    pub(crate) is_command: bool,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
 }
@@ -78,6 +81,8 @@ pub struct State {
     /// never do.
     wasi: Option<Box<WasiCtx>>,
     pub(crate) http: Http,
+    /// What it reads and writes if it is a program.
+    console: Option<Arc<Console>>,
     pub(crate) output: Option<Arc<Output>>,
     /// Names the instance in the log stream.
     pub(crate) log_stream: Option<String>,
@@ -104,9 +109,22 @@ impl State {
             held: Held::default(),
             wasi: None,
             http: Http::new(),
+            console: None,
             output: None,
             log_stream: None,
         }
+    }
+
+    /// What it reads and writes as a program.
+    pub(crate) fn console(&mut self) -> Arc<Console> {
+        let Self {
+            console,
+            common,
+            limiter,
+            ..
+        } = self;
+        let limit = common.spec.limits.response.0;
+        Arc::clone(console.get_or_insert_with(|| Console::new(limit, limiter.budget())))
     }
 
     /// An invocation begins.
@@ -130,19 +148,23 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        if self.wasi.is_none() && self.common.is_command {
+            self.console();
+        }
         let Self {
             common,
             current,
             table,
             wasi,
             output,
+            console,
             ..
         } = self;
         let ctx = wasi.get_or_insert_with(|| {
             let made = Output::new(Arc::clone(common));
             made.begin(current.as_ref().map(|current| &current.call));
             *output = Some(Arc::clone(&made));
-            Box::new(capability::wasi::context(&common.spec, &made))
+            Box::new(capability::wasi::context(&common.spec, &made, console.as_ref()))
         });
         WasiCtxView { ctx, table }
     }

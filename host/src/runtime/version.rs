@@ -16,7 +16,7 @@ use super::instance::{Instance, Unavailable};
 use super::state::{Common, State};
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
-use crate::invocation::Handler;
+use crate::invocation::{Door, Handler};
 
 /// How long a component may take to instantiate: what its own start functions
 /// do. Lambda gives `Init` ten seconds.
@@ -105,7 +105,13 @@ impl Version {
     /// Whether it exports this handler.
     #[must_use]
     pub fn handles(&self, handler: Handler) -> bool {
-        self.exports.has(handler)
+        self.exports.door(handler).is_some()
+    }
+
+    /// How the handler is called, if there is one.
+    #[must_use]
+    pub fn door(&self, handler: Handler) -> Option<Door> {
+        self.exports.door(handler)
     }
 
     fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, Vec<Instance>> {

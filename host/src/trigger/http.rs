@@ -9,6 +9,7 @@ mod listener;
 mod payload;
 mod routes;
 mod service;
+mod stream;
 
 pub use listener::{Listener, bind};
 pub use routes::{RouteConflict, Routes, Target};

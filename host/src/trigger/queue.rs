@@ -297,7 +297,7 @@ impl QueueWorker {
                     error.to_string(),
                 )),
             },
-            Answer::Http(_) | Answer::Done => {
+            Answer::Http(_) | Answer::Done | Answer::Streamed => {
                 Err(Failure::host("a batch had the answer of another event"))
             }
         };

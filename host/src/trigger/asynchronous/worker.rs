@@ -204,7 +204,7 @@ impl AsyncWorker {
                 Ok(Some(held.ok_or_else(Failure::no_memory)?))
             }
             Answer::Done => Ok(None),
-            Answer::Http(_) | Answer::Batch(_) => {
+            Answer::Http(_) | Answer::Batch(_) | Answer::Streamed => {
                 Err(Failure::host("an event had the answer of another"))
             }
         };

@@ -49,6 +49,10 @@ pub(super) struct Activity {
     whole: AtomicBool,
     /// The client speaks HTTP/1.0.
     no_interim: AtomicBool,
+    /// The head of the answer under way has been handed over.
+    answer_begun: AtomicBool,
+    /// An answer was broken off before its end.
+    pub(super) broken: AtomicBool,
     /// The timer does not know of it yet.
     half_closed_now: AtomicBool,
 }
@@ -125,6 +129,8 @@ impl Activity {
             taken: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             no_interim: AtomicBool::new(false),
+            answer_begun: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -149,6 +155,7 @@ impl Activity {
     pub(super) fn begin(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.whole.store(false, Ordering::Relaxed);
+        self.answer_begun.store(false, Ordering::Relaxed);
         self.phase.store(BUSY, Ordering::Relaxed);
     }
 
@@ -165,9 +172,14 @@ impl Activity {
         self.no_interim.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client knows interim responses.
+    /// The answer to the request under way begins, and comes in pieces.
+    pub(super) fn begins_answer(&self) {
+        self.answer_begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an interim response may be sent now.
     pub(super) fn takes_interim_responses(&self) -> bool {
-        !self.no_interim.load(Ordering::Relaxed)
+        !self.no_interim.load(Ordering::Relaxed) && !self.answer_begun.load(Ordering::Relaxed)
     }
 
     /// The client has shut down its sending side.

@@ -6,11 +6,41 @@ use http::header::{
 };
 use http::{Method, Response, StatusCode};
 
+use http_body_util::{Either, Full};
+
+use super::activity::Activity;
+use super::service::Busy;
+use super::stream::Streamed;
 use crate::body::BodyError;
 use crate::invocation::{Failure, HttpAnswer, OutcomeKind, RequestId};
 
 /// What goes over the wire.
-pub(super) type HttpResponse = Response<Bytes>;
+pub(super) type HttpResponse = Response<Outgoing>;
+
+/// The body of an answer.
+pub(super) enum Outgoing {
+    /// It is there.
+    Whole(Bytes),
+    /// It comes.
+    Streamed(Box<Streamed>),
+}
+
+impl Outgoing {
+    /// As it is sent. A request is under way until its answer is there, or sent if it
+    /// comes in pieces.
+    pub(super) fn sent(self, activity: &Activity, busy: Busy) -> Sent {
+        match self {
+            Self::Whole(body) => Either::Left(Full::new(activity.until_sent(body))),
+            Self::Streamed(mut body) => {
+                body.keep(busy);
+                Either::Right(body)
+            }
+        }
+    }
+}
+
+/// A body while it is sent.
+pub(super) type Sent = Either<Full<Bytes>, Box<Streamed>>;
 
 /// Names the invocation, as AWS does.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -20,10 +50,22 @@ const OUTCOME: HeaderName = HeaderName::from_static("x-dunlin-outcome");
 
 /// The handler's own answer.
 pub(super) fn of_handler(answer: HttpAnswer, request_id: RequestId) -> HttpResponse {
-    let mut response = Response::new(answer.body);
+    let mut response = Response::new(Outgoing::Whole(answer.body));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     // What the host says of an invocation, no guest says.
+    response.headers_mut().remove(OUTCOME);
+    name(&mut response, request_id);
+    response
+}
+
+/// The answer of a handler that streams it.
+pub(super) fn of_stream(
+    parts: http::response::Parts,
+    body: Outgoing,
+    request_id: RequestId,
+) -> HttpResponse {
+    let mut response = Response::from_parts(parts, body);
     response.headers_mut().remove(OUTCOME);
     name(&mut response, request_id);
     response
@@ -37,7 +79,7 @@ fn name(response: &mut HttpResponse, request_id: RequestId) {
 
 fn message(status: StatusCode, text: &str) -> HttpResponse {
     let body = serde_json::json!({ "message": text }).to_string();
-    let mut response = Response::new(Bytes::from(body));
+    let mut response = Response::new(Outgoing::Whole(body.into()));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -107,11 +149,13 @@ pub(super) fn of_body(error: &BodyError, limit: u64) -> HttpResponse {
 
 /// Leaves the headers and their content-length of an answer to HEAD.
 pub(super) fn without_body(response: &mut HttpResponse) {
-    let length = response.body().len();
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(length));
-    *response.body_mut() = Bytes::new();
+    // One that is streamed is never read.
+    if let Outgoing::Whole(body) = response.body_mut() {
+        let length = std::mem::take(body).len();
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// The connection ends with this answer.
@@ -198,7 +242,10 @@ mod tests {
             assert_eq!(header("x-dunlin-outcome"), kind.as_str());
             assert_eq!(header("x-amzn-requestid"), id.to_string());
             assert_eq!(header("retry-after"), "1", "a whole second at least");
-            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            let Outgoing::Whole(body) = response.body() else {
+                panic!("{kind:?}: it is streamed");
+            };
+            let body: serde_json::Value = serde_json::from_slice(body).unwrap();
             let text = body["message"].as_str().unwrap();
             assert!(!text.to_lowercase().contains("inner"), "{kind:?}: {text}");
         }

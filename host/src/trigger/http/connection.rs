@@ -10,9 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -22,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::activity::{Activity, HALF_CLOSED_LOOK, Rules, Verdict};
-use super::answer::{self, HttpResponse};
+use super::answer::{self, HttpResponse, Sent};
 use super::io::Io;
 use super::service::{Draining, HttpTrigger};
 
@@ -118,17 +116,16 @@ fn service(
     trigger: &Arc<HttpTrigger>,
     activity: &Arc<Activity>,
     client: IpAddr,
-) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+) -> impl Service<Request<Incoming>, Response = Response<Sent>, Error = Infallible, Future: Send>
 + use<> {
     let (trigger, activity) = (Arc::clone(trigger), Arc::clone(activity));
     service_fn(move |request| {
         let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
         let busy = HttpTrigger::begin(&request, &activity);
         async move {
-            let _busy = busy;
             let answer = trigger.answer(request, client, &activity);
             let response = unless_expired(&activity, answer).await;
-            Ok(response.map(|body| Full::new(activity.until_sent(body))))
+            Ok(response.map(|body| body.sent(&activity, busy)))
         }
     })
 }
@@ -256,6 +253,12 @@ async fn serve_http1(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
     )
     .await;
     let stream = connection.into_parts().io.into_inner().into_inner();
+    if activity.broken.load(Ordering::Relaxed) {
+        // HTTP/1.0 knows no other end of a body than that of the connection: a reset is
+        // none.
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return;
+    }
     match end {
         End::Closed => close(stream, activity.body_unread.load(Ordering::Relaxed)).await,
         End::Idle => trigger.timed_out("idle"),

@@ -418,7 +418,7 @@ pub(super) fn interpret(answer: Answer, limit: u64) -> Result<HttpAnswer, Failur
         // Lambda's `null`: a function that answers nothing.
         Answer::Payload(payload) if payload.is_empty() => b"null".to_vec(),
         Answer::Payload(payload) => payload,
-        Answer::Done | Answer::Batch(_) => {
+        Answer::Done | Answer::Batch(_) | Answer::Streamed => {
             return Err(Failure::host("a request had the answer of another event"));
         }
     };

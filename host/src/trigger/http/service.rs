@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use http::{Method, Request, Version};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use super::activity::Activity;
 use super::answer::{self, HttpResponse};
@@ -18,7 +19,7 @@ use super::routes::{Found, Routes};
 use crate::body::{self, BodyError};
 use crate::dispatch::Dispatcher;
 use crate::invocation::{
-    Answer, Call, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger, is_connection_header,
+    Answer, Call, Door, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger, is_connection_header,
     traceparent,
 };
 use crate::runtime::Budget;
@@ -66,6 +67,8 @@ pub struct HttpTrigger {
     pub(super) draining: watch::Receiver<Draining>,
     routes: ArcSwap<Routes>,
     budget: Arc<Budget>,
+    /// Invocations that go on after their answers.
+    pub(super) left: TaskTracker,
     /// The same as `draining`, for a look on each request.
     closing: AtomicBool,
 }
@@ -96,6 +99,7 @@ impl HttpTrigger {
             draining,
             routes: ArcSwap::default(),
             budget,
+            left: TaskTracker::new(),
             closing: AtomicBool::new(false),
         })
     }
@@ -108,6 +112,12 @@ impl HttpTrigger {
     /// From now on every answer closes its connection.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.left.close();
+    }
+
+    /// Waits for the invocations that go on after their answers, once it is closed.
+    pub async fn wait(&self) {
+        self.left.wait().await;
     }
 
     /// Counts a timeout: of a header, of a body, of a connection that is idle, or of an
@@ -119,10 +129,10 @@ impl HttpTrigger {
 
     /// Answers a request.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        activity: &Activity,
+        activity: &Arc<Activity>,
     ) -> HttpResponse {
         let version = request.version();
         let is_head = request.method() == Method::HEAD;
@@ -153,10 +163,10 @@ impl HttpTrigger {
     }
 
     async fn respond(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        activity: &Activity,
+        activity: &Arc<Activity>,
     ) -> HttpResponse {
         let unread = !request.body().is_end_stream();
         activity.body_unread.store(unread, Ordering::Relaxed);
@@ -191,6 +201,22 @@ impl HttpTrigger {
             Found::Nothing => return answer::not_found(),
         };
         let version = &route.function.version;
+        let mut call = Call::new(Trigger::Http);
+        let request_id = call.request_id;
+        call.client = Some(client);
+        call.traceparent = parts
+            .headers
+            .get(TRACEPARENT)
+            .and_then(|value| traceparent(value.to_str().ok()?));
+        let door = version.door(Handler::Http);
+        if door.is_some_and(Door::is_streaming) {
+            call.route = Some(matched);
+            let Some(request) = to_stream(parts, target, &host, incoming) else {
+                return answer::bad_request("the host is none that a request can be for");
+            };
+            let function = &route.function;
+            return self.stream(request, function, call, activity).await;
+        }
         let limit = version.common.spec.limits.request.0;
         let body = match body::read(incoming, limit, self.limits.body_timeout, &self.budget).await {
             Ok(body) => body,
@@ -206,15 +232,7 @@ impl HttpTrigger {
         activity.whole();
         activity.body_unread.store(false, Ordering::Relaxed);
 
-        let mut call = Call::new(Trigger::Http);
-        let request_id = call.request_id;
-        call.client = Some(client);
-        call.traceparent = parts
-            .headers
-            .get(TRACEPARENT)
-            .and_then(|value| traceparent(value.to_str().ok()?));
-        let handles_http = version.handles(Handler::Http);
-        let event = if handles_http {
+        let event = if door.is_some() {
             strip(&mut parts.headers);
             Event::Http(HttpRequest {
                 method: parts.method,
@@ -306,6 +324,27 @@ fn host_name(host: &str) -> &str {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     }
+}
+
+/// The request as a standard handler gets it: whom it is for stands in its target, and
+/// what is known of its length stays, because hyper holds the client to it. None if it
+/// cannot be written so.
+fn to_stream(
+    mut parts: http::request::Parts,
+    target: http::uri::PathAndQuery,
+    host: &str,
+    body: Incoming,
+) -> Option<Request<Incoming>> {
+    let length = parts.headers.get(CONTENT_LENGTH).cloned();
+    strip(&mut parts.headers);
+    if let Some(length) = length {
+        parts.headers.insert(CONTENT_LENGTH, length);
+    }
+    // HTTP/1.0 may do without, the interface does not.
+    let host = if host.is_empty() { "localhost" } else { host };
+    let uri = http::Uri::builder().scheme("http").authority(host);
+    parts.uri = uri.path_and_query(target).build().ok()?;
+    Some(Request::from_parts(parts, body))
 }
 
 /// Takes out what concerns only this connection, and what `Connection` names.

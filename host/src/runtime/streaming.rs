@@ -1,0 +1,339 @@
+//! The doors of `wasi:http`: a handler gets a request whose body it reads as it comes,
+//! and answers with a body that is sent as it writes it.
+//!
+//! An invocation is over when its handler has returned, its answer has been read to its
+//! end, and nothing is left that it still does (of WASI 0.3). What a guest leaves
+//! unfinished is broken off for its reader: nobody takes half an answer for a whole one.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, COOKIE, HOST, SET_COOKIE};
+use http::{HeaderMap, HeaderName, Method};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+use wasmtime::Store;
+use wasmtime::component::{Resource, TypedFunc};
+use wasmtime_wasi_http::p2::bindings::http::types::{self as types_02, Scheme};
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
+use wasmtime_wasi_http::p3::bindings::http::types as types_03;
+use wasmtime_wasi_http::p3::{Request, Response};
+use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
+
+use super::state::State;
+use crate::invocation::{
+    Failure, OutcomeKind, StreamBody, StreamError, StreamRequest, check_head,
+    is_connection_header,
+};
+
+/// `incoming-handler.handle`.
+pub(super) type Params02 = (
+    Resource<types_02::IncomingRequest>,
+    Resource<types_02::ResponseOutparam>,
+);
+pub(super) type Results02 = ();
+/// `handler.handle`.
+pub(super) type Params03 = (Resource<Request>,);
+pub(super) type Results03 = (Result<Resource<Response>, types_03::ErrorCode>,);
+
+impl From<StreamError> for Error {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::TooLarge(limit) => Self::HttpRequestBodySize(Some(limit)),
+            StreamError::Timeout => Self::ConnectionReadTimeout,
+            StreamError::Broken(_) => Self::ConnectionTerminated,
+        }
+    }
+}
+
+/// Calls a handler of WASI 0.2. The outer error is an end that was none of its making.
+pub(super) async fn enter_02(
+    handler: TypedFunc<Params02, Results02>,
+    store: &mut Store<State>,
+    request: StreamRequest,
+) -> wasmtime::Result<Result<(), Failure>> {
+    let (desk, request) = Desk::of(store, request);
+    let _broken_off = BrokenOff(Arc::clone(&desk));
+    let mut view = store.data_mut().http();
+    let request = view.new_incoming_request(Scheme::Http, request)?;
+    let answers = Arc::clone(&desk);
+    let answer = view.new_response_outparam_from_callback(move |response| {
+        answers.answer(response.map_err(|code| code.to_string()));
+    })?;
+    handler.call_async(&mut *store, (request, answer)).await?;
+    break_off_unfinished(store.data_mut());
+    Ok(desk.settle().await)
+}
+
+/// Breaks off the bodies that a guest has neither finished nor dropped: their readers
+/// would take them for whole.
+fn break_off_unfinished(state: &mut State) {
+    for resource in state.table.iter_mut() {
+        if let Some(body) = resource.downcast_mut::<HostOutgoingBody>() {
+            let (nothing, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+            std::mem::replace(body, nothing).abort();
+        }
+    }
+}
+
+/// Calls a handler of WASI 0.3. As [`enter_02`] else.
+pub(super) async fn enter_03(
+    handler: TypedFunc<Params03, Results03>,
+    store: &mut Store<State>,
+    request: StreamRequest,
+) -> wasmtime::Result<Result<(), Failure>> {
+    let (desk, request) = Desk::of(store, request);
+    let _broken_off = BrokenOff(Arc::clone(&desk));
+    let view = store.data_mut().http();
+    let (request, read) = Request::from_http(&mut *view.hooks, request);
+    let request = view.table.push(request)?;
+    store
+        .run_concurrent(async |accessor| {
+            let (response,) = handler.call_concurrent(accessor, (request,)).await?;
+            let response = match response {
+                Ok(response) => accessor.with(|mut access| {
+                    let response = access.get().http().table.delete(response)?;
+                    response.into_http(&mut access, read).map(Ok)
+                })?,
+                Err(code) => Err(code.to_string()),
+            };
+            desk.answer(response);
+            let settled = desk.settle().await;
+            poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+            Ok(settled)
+        })
+        .await
+        .and_then(|settled| settled)
+}
+
+/// Where a handler's answer is handed over.
+struct Desk {
+    answer: Mutex<Answer>,
+    /// How large it may be, in bytes: head, body and trailers.
+    limit: u64,
+    /// The request was one whose answer has no body.
+    is_head: bool,
+    /// The handler has ended without an orderly end.
+    broken_off: AtomicBool,
+}
+
+enum Answer {
+    /// There is none.
+    Expected(oneshot::Sender<http::Response<StreamBody>>),
+    /// It is on its way.
+    Sent(oneshot::Receiver<Result<(), Failure>>),
+    /// None that anybody can be sent.
+    Invalid(Failure),
+    /// Nobody asks any more.
+    Settled,
+}
+
+/// Tells the reader of an answer that there is no more of it, unless it has it all.
+struct BrokenOff(Arc<Desk>);
+
+impl Drop for BrokenOff {
+    fn drop(&mut self) {
+        self.0.broken_off.store(true, Ordering::Release);
+    }
+}
+
+fn invalid(error_type: &'static str, message: String) -> Failure {
+    Failure::new(OutcomeKind::FunctionError, error_type, message)
+}
+
+impl Desk {
+    fn of(
+        store: &Store<State>,
+        request: StreamRequest,
+    ) -> (Arc<Self>, http::Request<StreamBody>) {
+        let StreamRequest { request, respond } = request;
+        let desk = Self {
+            answer: Mutex::new(Answer::Expected(respond)),
+            limit: store.data().common.spec.limits.response.0,
+            is_head: request.method() == Method::HEAD,
+            broken_off: AtomicBool::new(false),
+        };
+        (Arc::new(desk), request)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the handler's answer, or the code of the error that it answered with.
+    fn answer(self: &Arc<Self>, response: Result<http::Response<WasiBody>, String>) {
+        let mut answer = self.state();
+        let Answer::Expected(respond) = std::mem::replace(&mut *answer, Answer::Settled) else {
+            // An instance hands over one answer: the type of its handler says so.
+            return;
+        };
+        *answer = match self.check(response) {
+            Err(failure) => Answer::Invalid(failure),
+            Ok((response, ended)) => {
+                // Nobody there: then nobody reads, and the body is dropped.
+                let _ = respond.send(response);
+                Answer::Sent(ended)
+            }
+        };
+    }
+
+    #[allow(clippy::type_complexity, reason = "named where it is taken apart")]
+    fn check(
+        self: &Arc<Self>,
+        response: Result<http::Response<WasiBody>, String>,
+    ) -> Result<
+        (
+            http::Response<StreamBody>,
+            oneshot::Receiver<Result<(), Failure>>,
+        ),
+        Failure,
+    > {
+        let mut response = response.map_err(|code| {
+            invalid(
+                "Function.HttpError",
+                format!("the handler answered with the error `{code}`"),
+            )
+        })?;
+        check_head(&mut response, self.is_head).map_err(|message| {
+            invalid(
+                "Function.InvalidResponse",
+                format!("the response cannot be sent: {message}"),
+            )
+        })?;
+        let left = self.limit.checked_sub(size(response.headers()));
+        let left = left.ok_or_else(|| Failure::too_large(self.limit))?;
+        let (end, ended) = oneshot::channel();
+        let response = response.map(|body| {
+            let desk = Arc::clone(self);
+            let body = GuestBody {
+                body,
+                left,
+                desk,
+                end: Some(end),
+            };
+            body.boxed_unsync()
+        });
+        Ok((response, ended))
+    }
+
+    /// Waits until the answer has been read, once the handler can give no other. Answers
+    /// what was wrong with it, if anything was.
+    async fn settle(&self) -> Result<(), Failure> {
+        let answer = std::mem::replace(&mut *self.state(), Answer::Settled);
+        match answer {
+            Answer::Expected(_) => Err(invalid(
+                "Function.NoResponse",
+                "the handler returned without setting a response".into(),
+            )),
+            Answer::Invalid(failure) => Err(failure),
+            // Whoever drops it unread has no use for it.
+            Answer::Sent(ended) => ended.await.unwrap_or(Ok(())),
+            Answer::Settled => Ok(()),
+        }
+    }
+}
+
+/// What the lines of a head or of trailers count for.
+fn size(headers: &HeaderMap) -> u64 {
+    let lines = headers.iter();
+    lines
+        .map(|(name, value)| (name.as_str().len() + value.len()) as u64)
+        .sum()
+}
+
+/// What may not come after a body (RFC 9110 section 6.5.1): what frames the message,
+/// routes it, or says who asks for it.
+fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    is_connection_header(name)
+        || name.as_str().starts_with("content-")
+        || [HOST, AUTHORIZATION, COOKIE, SET_COOKIE].contains(name)
+}
+
+/// The body of an answer, as its reader sees it.
+struct GuestBody {
+    body: WasiBody,
+    /// Bytes that may come.
+    left: u64,
+    desk: Arc<Desk>,
+    /// Takes how reading ended.
+    end: Option<oneshot::Sender<Result<(), Failure>>>,
+}
+
+impl GuestBody {
+    fn end(&mut self, how: Result<(), Failure>) {
+        if let Some(end) = self.end.take() {
+            // The invocation was broken off.
+            let _ = end.send(how);
+        }
+    }
+
+    /// Counts what comes; answers an error if it is too much.
+    fn count(&mut self, bytes: u64) -> Result<(), StreamError> {
+        let limit = self.desk.limit;
+        let left = self.left.checked_sub(bytes);
+        self.left = left.ok_or_else(|| {
+            self.end(Err(Failure::too_large(limit)));
+            StreamError::TooLarge(limit)
+        })?;
+        Ok(())
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let broken = |this: &mut Self, why: String| {
+            let message = format!("the response was broken off: {why}");
+            this.end(Err(invalid("Function.IncompleteResponse", message)));
+            Poll::Ready(Some(Err(StreamError::Broken(why))))
+        };
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return broken(&mut self, error.to_string()),
+            // What holds the other end is gone.
+            None if self.end.is_some() && self.desk.broken_off.load(Ordering::Acquire) => {
+                return broken(&mut self, "the handler did not end well".into());
+            }
+            None => {
+                self.end(Ok(()));
+                return Poll::Ready(None);
+            }
+        };
+        let counted = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => self.count(data.len() as u64),
+            (_, Some(trailers)) => self.count(size(trailers)),
+            _ => Ok(()),
+        };
+        if let Err(error) = counted {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = match frame.into_trailers() {
+            Err(data) => data,
+            Ok(trailers) => {
+                self.end(Ok(()));
+                let allowed = trailers.into_iter().scan(None, |last, (name, value)| {
+                    // A name that is repeated comes once.
+                    *last = name.or_else(|| last.take());
+                    Some((last.clone()?, value))
+                });
+                let allowed = allowed.filter(|(name, _)| !is_forbidden_trailer(name));
+                Frame::trailers(HeaderMap::from_iter(allowed))
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream() && !self.desk.broken_off.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,433 @@
+//! Requests for functions that export `wasi:http`: bodies go through as they come, in
+//! both directions.
+//!
+//! The handler is polled where its connection is, like any other, until the head of its
+//! answer is there. Most have ended by then, and what they wrote is sent as a whole. One
+//! that goes on becomes a task of its own, because its connection polls an answer's body
+//! only while its client reads.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::activity::Activity;
+use super::answer::{self, HttpResponse, Outgoing};
+use super::service::{Busy, HttpTrigger};
+use crate::body::BodyError;
+use crate::dispatch::Function;
+use crate::invocation::{
+    Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest,
+};
+
+/// What is gathered of an answer before it is sent in pieces.
+const GATHERED: usize = 64 << 10;
+
+/// An invocation under way. Dropped, it is cancelled.
+type Invocation = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+impl HttpTrigger {
+    /// Runs the handler for a request, and answers as soon as it does.
+    pub(super) async fn stream(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        function: &Arc<Function>,
+        call: Call,
+        activity: &Arc<Activity>,
+    ) -> HttpResponse {
+        let limit = function.version.common.spec.limits.request.0;
+        if request.body().size_hint().lower() > limit {
+            return answer::of_body(&BodyError::TooLarge, limit);
+        }
+        let request_id = call.request_id;
+        let is_head = request.method() == http::Method::HEAD;
+        let (failed, why) = oneshot::channel();
+        let request = request.map(|body| {
+            let body = RequestBody {
+                body,
+                left: limit,
+                limit,
+                patience: self.limits.body_timeout,
+                waits: None,
+                failed: Some(failed),
+                trigger: Arc::clone(self),
+                activity: Arc::clone(activity),
+            };
+            body.boxed_unsync()
+        });
+        let (respond, mut head) = oneshot::channel();
+        let mut invocation: Invocation = {
+            let event = Event::Stream(StreamRequest { request, respond });
+            let (dispatcher, function) = (Arc::clone(&self.dispatcher), Arc::clone(function));
+            Box::pin(async move {
+                let interpret = |answer| match answer {
+                    Answer::Streamed => Ok(()),
+                    _ => Err(Failure::host("a request had the answer of another event")),
+                };
+                let ended = dispatcher.invoke(&function, event, call, interpret);
+                ended.await.result
+            })
+        };
+        let mut ended = None;
+        let answered = poll_fn(|context| {
+            if ended.is_none()
+                && let Poll::Ready(result) = invocation.as_mut().poll(context)
+            {
+                ended = Some(result);
+            }
+            match Pin::new(&mut head).poll(context) {
+                Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+                // There will be none, but why is not known yet.
+                Poll::Ready(Err(_)) if ended.is_none() => {
+                    invocation.as_mut().poll(context).map(|result| {
+                        ended = Some(result);
+                        None
+                    })
+                }
+                Poll::Ready(Err(_)) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let Some(response) = answered else {
+            // What was wrong with the request comes before what the guest made of it.
+            if let Ok(error) = why.await {
+                return answer::of_body(&error, limit);
+            }
+            let failure = match ended {
+                Some(Err(failure)) => failure,
+                _ => Failure::host("an invocation ended without an answer"),
+            };
+            return answer::of_failure(&failure, request_id);
+        };
+        let (parts, mut body) = response.into_parts();
+        let gathered = gather(&mut invocation, &mut ended, &mut body);
+        let outgoing = match (gathered, ended) {
+            // Nothing is sent yet: the client need not see half of it.
+            (_, Some(Err(failure))) => return answer::of_failure(&failure, request_id),
+            (Gathered::Whole(body), Some(Ok(()))) => Outgoing::Whole(body),
+            (Gathered::Whole(body), None) => {
+                // What it does after its answer, it may do.
+                let token = self.left.token();
+                tokio::spawn(async move {
+                    let _token = token;
+                    let _ = invocation.await;
+                });
+                Outgoing::Whole(body)
+            }
+            (Gathered::Part { pieces, broken }, ended) => {
+                let lacks_body = is_head
+                    || matches!(
+                        parts.status,
+                        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+                    );
+                Outgoing::Streamed(Box::new(Streamed {
+                    pieces,
+                    broken,
+                    rest: Some(Rest {
+                        body,
+                        invocation: ended
+                            .is_none()
+                            .then(|| AbortOnDropHandle::new(tokio::spawn(invocation))),
+                        token: self.left.token(),
+                    }),
+                    lacks_body,
+                    expired: Box::pin(activity.expired.clone().cancelled_owned()),
+                    activity: Arc::clone(activity),
+                    busy: None,
+                }))
+            }
+        };
+        answer::of_stream(parts, outgoing, request_id)
+    }
+}
+
+/// What there is of an answer's body before its guest waits for something.
+enum Gathered {
+    /// All of it.
+    Whole(Bytes),
+    /// Some of it.
+    Part {
+        pieces: VecDeque<Frame<Bytes>>,
+        /// It ends here, before its end.
+        broken: Option<StreamError>,
+    },
+}
+
+/// Polls the guest and the body of its answer for as long as neither waits.
+fn gather(
+    invocation: &mut Invocation,
+    ended: &mut Option<Result<(), Failure>>,
+    body: &mut StreamBody,
+) -> Gathered {
+    let mut pieces = VecDeque::new();
+    let mut size = 0;
+    // Whoever polls this connection next polls both anew.
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    loop {
+        let mut moved = false;
+        if ended.is_none()
+            && let Poll::Ready(result) = invocation.as_mut().poll(&mut context)
+        {
+            *ended = Some(result);
+            moved = true;
+        }
+        match Pin::new(&mut *body).poll_frame(&mut context) {
+            Poll::Ready(Some(Ok(piece))) => {
+                size += piece.data_ref().map_or(0, Bytes::len);
+                pieces.push_back(piece);
+                moved = true;
+            }
+            Poll::Ready(None) if pieces.iter().all(Frame::is_data) => {
+                settle(invocation, ended);
+                return Gathered::Whole(joined(pieces));
+            }
+            Poll::Ready(None) => {
+                settle(invocation, ended);
+                let broken = None;
+                return Gathered::Part { pieces, broken };
+            }
+            Poll::Ready(Some(Err(error))) => {
+                settle(invocation, ended);
+                let broken = Some(error);
+                return Gathered::Part { pieces, broken };
+            }
+            Poll::Pending => {}
+        }
+        if !moved || size > GATHERED {
+            let broken = None;
+            return Gathered::Part { pieces, broken };
+        }
+    }
+}
+
+/// Lets an invocation end whose answer has been read to its end.
+fn settle(invocation: &mut Invocation, ended: &mut Option<Result<(), Failure>>) {
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    if ended.is_none()
+        && let Poll::Ready(result) = invocation.as_mut().poll(&mut context)
+    {
+        *ended = Some(result);
+    }
+}
+
+fn joined(pieces: VecDeque<Frame<Bytes>>) -> Bytes {
+    let mut pieces = pieces.into_iter().filter_map(|piece| piece.into_data().ok());
+    // Mostly there is one, which needs no copy.
+    let first = pieces.next().unwrap_or_default();
+    let Some(second) = pieces.next() else {
+        return first;
+    };
+    let mut all = BytesMut::from(first);
+    all.extend_from_slice(&second);
+    pieces.for_each(|piece| all.extend_from_slice(&piece));
+    all.freeze()
+}
+
+/// A request's body, as its guest reads it.
+struct RequestBody {
+    body: Incoming,
+    /// Bytes that may come.
+    left: u64,
+    limit: u64,
+    /// How long its next piece may take.
+    patience: Duration,
+    waits: Option<Pin<Box<Sleep>>>,
+    /// Takes what went wrong.
+    failed: Option<oneshot::Sender<BodyError>>,
+    trigger: Arc<HttpTrigger>,
+    activity: Arc<Activity>,
+}
+
+impl RequestBody {
+    fn fail(&mut self, how: BodyError) {
+        if let Some(failed) = self.failed.take() {
+            let _ = failed.send(how);
+        }
+    }
+
+    /// All of it has been read.
+    fn whole(&self) {
+        self.activity.whole();
+        self.activity.body_unread.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let patience = self.patience;
+                let begin = || Box::pin(tokio::time::sleep_until(Instant::now() + patience));
+                ready!(
+                    self.waits
+                        .get_or_insert_with(begin)
+                        .as_mut()
+                        .poll(context)
+                );
+                self.trigger.timed_out("body");
+                self.fail(BodyError::Timeout);
+                return Poll::Ready(Some(Err(StreamError::Timeout)));
+            }
+        };
+        self.waits = None;
+        let Some(frame) = frame else {
+            self.whole();
+            return Poll::Ready(None);
+        };
+        let frame = frame.map_err(|error| {
+            self.fail(BodyError::Broken);
+            StreamError::Broken(error.to_string())
+        });
+        let frame = frame.and_then(|frame| {
+            let size = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let left = self.left.checked_sub(size);
+            self.left = left.ok_or_else(|| {
+                self.fail(BodyError::TooLarge);
+                StreamError::TooLarge(self.limit)
+            })?;
+            Ok(frame)
+        });
+        if self.body.is_end_stream() {
+            self.whole();
+        }
+        Poll::Ready(Some(frame))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of an answer that is sent as its guest makes it. Dropped before its end, it
+/// cancels the invocation.
+pub(super) struct Streamed {
+    /// What is there already.
+    pieces: VecDeque<Frame<Bytes>>,
+    /// What follows it, if no more will come.
+    broken: Option<StreamError>,
+    /// None when it has ended.
+    rest: Option<Rest>,
+    /// Nobody will read it: what the guest writes goes nowhere.
+    lacks_body: bool,
+    /// The drain has taken too long.
+    expired: Pin<Box<WaitForCancellationFutureOwned>>,
+    activity: Arc<Activity>,
+    busy: Option<Busy>,
+}
+
+/// What is still to come.
+struct Rest {
+    body: StreamBody,
+    /// None if it has ended.
+    invocation: Option<AbortOnDropHandle<Result<(), Failure>>>,
+    token: TaskTrackerToken,
+}
+
+impl Rest {
+    /// Lets the invocation go on, now that its answer is read.
+    fn let_go(self) {
+        if let Some(invocation) = self.invocation {
+            // The task itself goes on; this only tells the drain of it.
+            tokio::spawn(async move {
+                let _token = self.token;
+                let _ = invocation.await;
+            });
+        }
+    }
+
+    /// Reads the body for a client that is to get none.
+    fn read_out(mut self) {
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = self.body.frame().await {}
+            self.let_go();
+        });
+    }
+}
+
+impl Streamed {
+    /// The request is under way until this has been sent.
+    pub(super) fn keep(&mut self, busy: Busy) {
+        self.activity.begins_answer();
+        self.busy = Some(busy);
+    }
+}
+
+impl Body for Streamed {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        let this = &mut *self;
+        let frame = if let Some(piece) = this.pieces.pop_front() {
+            Some(Ok(piece))
+        } else if let Some(error) = this.broken.take() {
+            Some(Err(error))
+        } else if this.expired.as_mut().poll(context).is_ready() {
+            Some(Err(StreamError::Broken("the host is shutting down".into())))
+        } else {
+            match &mut this.rest {
+                Some(rest) => ready!(Pin::new(&mut rest.body).poll_frame(context)),
+                None => None,
+            }
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                let activity = &this.activity;
+                let frame = frame.map_data(|data| activity.until_sent(data));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                // Its client must not take it for whole, whatever the protocol.
+                this.activity.broken.store(true, Ordering::Relaxed);
+                this.rest = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                if let Some(rest) = this.rest.take() {
+                    rest.let_go();
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        if self.lacks_body
+            && let Some(rest) = self.rest.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            rest.read_out();
+        }
+    }
+}
