@@ -223,9 +223,9 @@ impl Runtime {
         let _unless_dropped = wanted.drop_guard();
         tokio::task::spawn_blocking(move || {
             let inspected = inspect(&component)?;
-            let unhandled = inspected.unhandled(&spec);
-            if !unhandled.is_empty() {
-                return Err(unhandled.into_iter().map(|(_, error)| error).collect());
+            let misfits = inspected.misfits(&spec);
+            if !misfits.is_empty() {
+                return Err(misfits.into_iter().map(|(_, error)| error).collect());
             }
             let bytes = inspected.bytes;
             let digest = Digest::of(&bytes);
@@ -260,9 +260,7 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
-            is_command: exports
-                .door(Handler::Invoke)
-                .is_some_and(Door::is_command),
+            is_command: exports.door(Handler::Invoke).is_some_and(Door::is_command),
             mounts,
             spec,
         });

@@ -9,7 +9,7 @@ use super::{HostConfig, Places, Sources, mounts, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
     DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
-    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, TIMEOUT_RANGE,
+    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PROVISIONED_RANGE, STREAM_RANGE, TIMEOUT_RANGE,
     WEIGHT_RANGE,
 };
 use crate::runtime::{ComponentError, Inspected, inspect};
@@ -95,11 +95,16 @@ impl<'a> Reader<'a, '_> {
             isolation: section.choice(
                 "isolation",
                 Isolation::default(),
-                &[("fresh", Isolation::Fresh), ("reuse", Isolation::Reuse)],
+                &[
+                    ("fresh", Isolation::Fresh),
+                    ("reuse", Isolation::Reuse),
+                    ("concurrent", Isolation::Concurrent),
+                ],
             ),
             reserved_concurrency: self.reserved(&name, section),
             provisioned: self.provisioned(&name, section),
             weight: section.number("weight", DEFAULT_WEIGHT, WEIGHT_RANGE),
+            arguments: values::arguments(section),
             environment: values::environment(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             secrets: values::secrets(section, self.folder, self.sources)
@@ -110,7 +115,7 @@ impl<'a> Reader<'a, '_> {
         };
         self.references.read(section, &mut spec);
         values::check_names(section, &spec);
-        for (key, error) in inspected.iter().flat_map(|seen| seen.unhandled(&spec)) {
+        for (key, error) in inspected.iter().flat_map(|seen| seen.misfits(&spec)) {
             if let Some(field) = section.get(key) {
                 field.problem(error.to_string(), error.remedy());
             }
@@ -185,8 +190,8 @@ impl<'a> Reader<'a, '_> {
                 .get("fuel")
                 .and_then(|field| fuel(&field))
                 .unwrap_or_default(),
-            request: section.size("request-limit", DEFAULT_PAYLOAD, PAYLOAD_RANGE),
-            response: section.size("response-limit", DEFAULT_PAYLOAD, PAYLOAD_RANGE),
+            request: section.size("request-limit", DEFAULT_PAYLOAD, STREAM_RANGE),
+            response: section.size("response-limit", DEFAULT_PAYLOAD, STREAM_RANGE),
             log: section.size("log-limit", DEFAULT_LOG_BYTES, LOG_RANGE),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Sources;
 use super::document::{Field, Section};
-use crate::function::{FunctionSpec, MAX_ENVIRONMENT, MAX_SECRET, Secret};
+use crate::function::{FunctionSpec, MAX_ARGUMENTS, MAX_ENVIRONMENT, MAX_SECRET, Secret};
 
 /// Whether the values of environment variables and secrets are read, and directories to
 /// mount looked for.
@@ -91,6 +91,28 @@ pub(super) fn environment(
     }
     values.sort();
     Found { values, files }
+}
+
+/// Reads `arguments`.
+pub(super) fn arguments(section: &Section<'_>) -> Vec<String> {
+    let Some(field) = section.get("arguments") else {
+        return Vec::new();
+    };
+    let arguments = field.strings("--verbose").unwrap_or_default();
+    let total: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
+    if total > MAX_ARGUMENTS.as_usize() {
+        field.problem(
+            format!("together they are {total} bytes, with an end for each"),
+            format!("allowed is {MAX_ARGUMENTS}; send more with the event, or in a file"),
+        );
+    }
+    if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
+        field.problem(
+            format!("{argument:?} has a NUL, which ends an argument for most programs"),
+            "take it out",
+        );
+    }
+    arguments.into_iter().map(str::to_owned).collect()
 }
 
 /// Reads `secrets`, sorted by name.

@@ -29,6 +29,10 @@ pub const MEMORY_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::
 /// Up to Lambda's longest `Timeout`.
 pub const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_mins(15);
+/// All arguments together, in bytes: as much as the environment.
+pub const MAX_ARGUMENTS: ByteSize = ByteSize::kib(4);
+/// A payload that is streamed: 1 GiB is five times Lambda's.
+pub const STREAM_RANGE: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(1024);
 /// A payload is held in memory as a whole: 64 MiB is ten times Lambda's.
 pub const PAYLOAD_RANGE: RangeInclusive<ByteSize> = ByteSize::kib(1)..=ByteSize::mib(64);
 /// 0 drops all that is written.
@@ -55,6 +59,9 @@ pub enum Isolation {
     Fresh,
     /// One invocation after another in the same instance, as AWS Lambda does.
     Reuse,
+    /// Several at once in the same instance, for `wasi:http/handler` of WASI 0.3. Fuel,
+    /// memory and faults are the instance's: what ends one ends all.
+    Concurrent,
 }
 
 /// The budget of computation of one invocation. A unit is about one

@@ -301,9 +301,7 @@ fn check_status(status: u16) -> Result<http::StatusCode, String> {
     http::StatusCode::from_u16(status)
         .ok()
         .filter(|_| (200..600).contains(&status))
-        .ok_or_else(|| {
-            format!("the status {status} is none that ends a request: use 200 to 599")
-        })
+        .ok_or_else(|| format!("the status {status} is none that ends a request: use 200 to 599"))
 }
 
 /// Checks the head of an answer whose body comes in pieces, and takes out what concerns

@@ -73,8 +73,13 @@ impl Interface {
             return export == self.name;
         }
         // What it was before it was final is another interface.
-        let line = self.name.rsplit_once('.').map_or(self.name, |(line, _)| line);
-        let patch = export.strip_prefix(line).and_then(|it| it.strip_prefix('.'));
+        let line = self
+            .name
+            .rsplit_once('.')
+            .map_or(self.name, |(line, _)| line);
+        let patch = export
+            .strip_prefix(line)
+            .and_then(|it| it.strip_prefix('.'));
         patch.is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
     }
 }
@@ -137,7 +142,10 @@ mod tests {
                 .map(|interface| interface.door)
         };
         assert_eq!(named("dunlin:event/http@0.1.0"), Some(Door::Contract));
-        assert_eq!(named("wasi:http/incoming-handler@0.2.12"), Some(Door::Http02));
+        assert_eq!(
+            named("wasi:http/incoming-handler@0.2.12"),
+            Some(Door::Http02)
+        );
         assert_eq!(named("wasi:http/handler@0.3.1"), Some(Door::Http03));
         assert_eq!(named("wasi:cli/run@0.2.3"), Some(Door::Command02));
         for other in [

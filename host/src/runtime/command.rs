@@ -39,7 +39,13 @@ pub(super) async fn enter(
             None => return Err(error),
         },
     };
-    let limit = StoreContextMut::from(&mut *store).data().common.spec.limits.response.0;
+    let limit = StoreContextMut::from(&mut *store)
+        .data()
+        .common
+        .spec
+        .limits
+        .response
+        .0;
     Ok(match console.end() {
         _ if status != 0 => Err(Failure::new(
             OutcomeKind::FunctionError,

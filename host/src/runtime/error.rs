@@ -1,6 +1,7 @@
 //! Why the runtime does not start, or a component is not deployed.
 
 use super::{CompileError, MAX_COMPONENT, PagemapUnsafe};
+use crate::function::ByteSize;
 use crate::invocation::Handler;
 
 /// Why the runtime does not start.
@@ -74,6 +75,20 @@ pub enum ComponentError {
         /// What brings the events, such as "queue `orders`".
         trigger: String,
     },
+    /// It holds bodies as a whole, and is to hold too much.
+    #[error("it is {limit}, and a component that gets its requests as a whole has {most} at most")]
+    Held {
+        /// What is asked for.
+        limit: ByteSize,
+        /// What may be held.
+        most: ByteSize,
+    },
+    /// It cannot serve several requests at once.
+    #[error("`concurrent` is for components that export `wasi:http/handler` of WASI 0.3")]
+    NotConcurrent,
+    /// It cannot serve a second invocation.
+    #[error("`reuse` is not for programs: a `wasi:cli/run` component runs once")]
+    RunsOnce,
     /// It counts on something that is not done yet.
     #[error("it exports {}, which this version of Dunlin does not call yet", .0.join(" and "))]
     NotCalled(Vec<String>),
@@ -123,6 +138,9 @@ impl ComponentError {
                 let [needed, invoke] = [*handler, Handler::Invoke].map(Handler::name);
                 format!("export `{needed}` or `{invoke}`, or leave it out")
             }
+            Self::Held { .. } => "lower it, or export `wasi:http` to stream bodies".into(),
+            Self::NotConcurrent => "use `fresh` or `reuse`".into(),
+            Self::RunsOnce => "use `fresh`".into(),
             Self::Mount { remedy, .. } => (*remedy).into(),
             Self::Instantiate(_) => "see what its start functions do".into(),
         }

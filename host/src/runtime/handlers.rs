@@ -285,7 +285,9 @@ impl Handlers {
                     .await?
                     .map(Reply::Payload)
             }
-            _ => Err(Failure::host("a trigger sent what the handler does not take")),
+            _ => Err(Failure::host(
+                "a trigger sent what the handler does not take",
+            )),
         };
         Ok(reply.and_then(|reply| check(reply, limit)))
     }

@@ -7,8 +7,8 @@ use wasmparser::{Parser, Payload};
 
 use super::{ComponentError, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
-use crate::function::FunctionSpec;
-use crate::invocation::Handler;
+use crate::function::{FunctionSpec, Isolation, PAYLOAD_RANGE};
+use crate::invocation::{Door, Handler};
 
 /// Reads a component and checks its form, its imports and its exports. That their types
 /// fit, and what is in its functions, is for the engine to say.
@@ -20,9 +20,8 @@ pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
     let names = Names::of(&bytes).map_err(|error| vec![error])?;
     let problems = names.problems();
     if problems.is_empty() {
-        let handlers = Handler::ALL.into_iter().filter(|kind| names.handles(*kind));
         Ok(Inspected {
-            handlers: handlers.collect(),
+            doors: Handler::ALL.map(|handler| names.door(handler)),
             bytes,
         })
     } else {
@@ -34,14 +33,46 @@ pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
 pub struct Inspected {
     /// The component.
     pub bytes: Vec<u8>,
-    handlers: Vec<Handler>,
+    /// How each handler is called, if there is one.
+    doors: [Option<Door>; Handler::ALL.len()],
 }
 
 impl Inspected {
-    /// Checks that there is a handler for whatever brings the function events. Answers the
-    /// key of those that have none, with what is wrong.
+    fn door(&self, handler: Handler) -> Option<Door> {
+        self.doors[handler as usize]
+    }
+
+    /// What of the function's configuration this component cannot do: the keys, with what
+    /// is wrong.
     #[must_use]
-    pub fn unhandled(&self, spec: &FunctionSpec) -> Vec<(&'static str, ComponentError)> {
+    pub fn misfits(&self, spec: &FunctionSpec) -> Vec<(&'static str, ComponentError)> {
+        let mut misfits = self.unhandled(spec);
+        let http = self.door(Handler::Http);
+        if !http.is_some_and(Door::is_streaming) {
+            let limits = [
+                ("request-limit", spec.limits.request),
+                ("response-limit", spec.limits.response),
+            ];
+            let most = *PAYLOAD_RANGE.end();
+            let held = limits.into_iter().filter(|(_, limit)| *limit > most);
+            misfits.extend(held.map(|(key, limit)| (key, ComponentError::Held { limit, most })));
+        }
+        let unfit = match spec.isolation {
+            Isolation::Concurrent if http != Some(Door::Http03) => {
+                Some(ComponentError::NotConcurrent)
+            }
+            // Whatever else it exports is called on instances of its own.
+            Isolation::Reuse if self.doors.iter().flatten().all(|door| door.is_command()) => {
+                Some(ComponentError::RunsOnce)
+            }
+            _ => None,
+        };
+        misfits.extend(unfit.map(|error| ("isolation", error)));
+        misfits
+    }
+
+    /// Checks that there is a handler for whatever brings the function events.
+    fn unhandled(&self, spec: &FunctionSpec) -> Vec<(&'static str, ComponentError)> {
         let routes = spec.routes.iter().map(|route| route.path.as_str());
         let queues = spec.queues.iter().map(|mapping| mapping.queue.as_str());
         let schedules = spec.schedules.iter().map(|schedule| schedule.name.as_str());
@@ -53,8 +84,10 @@ impl Inspected {
         let unhandled = bound.into_iter().filter_map(|(key, noun, handler, first)| {
             let trigger = format!("{noun} {}", first?);
             // It may stand in for any other.
-            let handled = [handler, Handler::Invoke].map(|kind| self.handlers.contains(&kind));
-            (handled == [false; 2]).then_some((key, ComponentError::Unhandled { handler, trigger }))
+            let handled = self.door(handler).or(self.door(Handler::Invoke));
+            handled
+                .is_none()
+                .then_some((key, ComponentError::Unhandled { handler, trigger }))
         });
         unhandled.collect()
     }
@@ -145,9 +178,10 @@ impl Names {
         self.exports.iter().any(|export| export == name)
     }
 
-    fn handles(&self, handler: Handler) -> bool {
+    fn door(&self, handler: Handler) -> Option<Door> {
         let mut interfaces = handler.interfaces().iter();
-        interfaces.any(|interface| self.exports.iter().any(|name| interface.is(name)))
+        let exported = interfaces.find(|it| self.exports.iter().any(|name| it.is(name)));
+        exported.map(|interface| interface.door)
     }
 
     fn problems(&self) -> Vec<ComponentError> {
@@ -161,7 +195,10 @@ impl Names {
         if !missing.is_empty() {
             problems.push(ComponentError::Import(missing));
         }
-        if !Handler::ALL.into_iter().any(|kind| self.handles(kind)) {
+        if !Handler::ALL
+            .into_iter()
+            .any(|kind| self.door(kind).is_some())
+        {
             let all: Vec<String> = self
                 .exports
                 .iter()

@@ -10,8 +10,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::budget::{Budget, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
-use crate::capability::files::{Held, Mounts};
 use crate::capability::console::Console;
+use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
@@ -164,7 +164,11 @@ impl WasiView for State {
             let made = Output::new(Arc::clone(common));
             made.begin(current.as_ref().map(|current| &current.call));
             *output = Some(Arc::clone(&made));
-            Box::new(capability::wasi::context(&common.spec, &made, console.as_ref()))
+            Box::new(capability::wasi::context(
+                &common.spec,
+                &made,
+                console.as_ref(),
+            ))
         });
         WasiCtxView { ctx, table }
     }

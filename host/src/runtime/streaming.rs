@@ -27,8 +27,7 @@ use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
 
 use super::state::State;
 use crate::invocation::{
-    Failure, OutcomeKind, StreamBody, StreamError, StreamRequest, check_head,
-    is_connection_header,
+    Failure, OutcomeKind, StreamBody, StreamError, StreamRequest, check_head, is_connection_header,
 };
 
 /// `incoming-handler.handle`.
@@ -147,10 +146,7 @@ fn invalid(error_type: &'static str, message: String) -> Failure {
 }
 
 impl Desk {
-    fn of(
-        store: &Store<State>,
-        request: StreamRequest,
-    ) -> (Arc<Self>, http::Request<StreamBody>) {
+    fn of(store: &Store<State>, request: StreamRequest) -> (Arc<Self>, http::Request<StreamBody>) {
         let StreamRequest { request, respond } = request;
         let desk = Self {
             answer: Mutex::new(Answer::Expected(respond)),

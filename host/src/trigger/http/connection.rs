@@ -116,8 +116,8 @@ fn service(
     trigger: &Arc<HttpTrigger>,
     activity: &Arc<Activity>,
     client: IpAddr,
-) -> impl Service<Request<Incoming>, Response = Response<Sent>, Error = Infallible, Future: Send>
-+ use<> {
+) -> impl Service<Request<Incoming>, Response = Response<Sent>, Error = Infallible, Future: Send> + use<>
+{
     let (trigger, activity) = (Arc::clone(trigger), Arc::clone(activity));
     service_fn(move |request| {
         let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));

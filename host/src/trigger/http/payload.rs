@@ -407,6 +407,26 @@ fn not_json(error: &serde_json::Error) -> Failure {
     ))
 }
 
+/// What a program printed, as a response: what is JSON means what it means for any
+/// function, anything else is the body.
+pub(super) fn interpret_printed(answer: Answer, limit: u64) -> Result<HttpAnswer, Failure> {
+    match answer {
+        Answer::Payload(printed) if !is_json(&printed) => {
+            let content_type = match std::str::from_utf8(&printed) {
+                Ok(_) => "text/plain; charset=utf-8",
+                Err(_) => "application/octet-stream",
+            };
+            let headers = [("content-type", content_type)].into_iter();
+            HttpAnswer::check(200, headers, printed).map_err(invalid)
+        }
+        answer => interpret(answer, limit),
+    }
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    bytes.is_empty() || serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+}
+
 /// What the answer means as a response. An object with a status is taken apart;
 /// anything else is the body, as JSON.
 ///

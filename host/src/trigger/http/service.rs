@@ -19,8 +19,8 @@ use super::routes::{Found, Routes};
 use crate::body::{self, BodyError};
 use crate::dispatch::Dispatcher;
 use crate::invocation::{
-    Answer, Call, Door, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger, is_connection_header,
-    traceparent,
+    Answer, Call, Door, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger,
+    is_connection_header, traceparent,
 };
 use crate::runtime::Budget;
 use crate::telemetry::Telemetry;
@@ -256,9 +256,12 @@ impl HttpTrigger {
 
         let budget = Arc::clone(&self.budget);
         let response_limit = version.common.spec.limits.response.0;
+        let invoke = version.door(Handler::Invoke);
+        let is_program = invoke.is_some_and(Door::is_command);
         let interpret = move |answer| {
             let mut answer = match answer {
                 Answer::Http(answer) => answer,
+                other if is_program => payload::interpret_printed(other, response_limit)?,
                 other => payload::interpret(other, response_limit)?,
             };
             // Until it is written: its client may take its time.

@@ -30,9 +30,7 @@ use super::answer::{self, HttpResponse, Outgoing};
 use super::service::{Busy, HttpTrigger};
 use crate::body::BodyError;
 use crate::dispatch::Function;
-use crate::invocation::{
-    Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest,
-};
+use crate::invocation::{Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest};
 
 /// What is gathered of an answer before it is sent in pieces.
 const GATHERED: usize = 64 << 10;
@@ -116,6 +114,15 @@ impl HttpTrigger {
         };
         let (parts, mut body) = response.into_parts();
         let gathered = gather(&mut invocation, &mut ended, &mut body);
+        if let Gathered::Part {
+            broken: Some(error),
+            ..
+        } = &gathered
+            && ended.is_none()
+        {
+            let result = invocation.as_mut().await;
+            ended = Some(result.and_then(|()| Err(Failure::host(error.to_string()))));
+        }
         let outgoing = match (gathered, ended) {
             // Nothing is sent yet: the client need not see half of it.
             (_, Some(Err(failure))) => return answer::of_failure(&failure, request_id),
@@ -226,7 +233,9 @@ fn settle(invocation: &mut Invocation, ended: &mut Option<Result<(), Failure>>) 
 }
 
 fn joined(pieces: VecDeque<Frame<Bytes>>) -> Bytes {
-    let mut pieces = pieces.into_iter().filter_map(|piece| piece.into_data().ok());
+    let mut pieces = pieces
+        .into_iter()
+        .filter_map(|piece| piece.into_data().ok());
     // Mostly there is one, which needs no copy.
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else {
@@ -280,12 +289,7 @@ impl Body for RequestBody {
             Poll::Pending => {
                 let patience = self.patience;
                 let begin = || Box::pin(tokio::time::sleep_until(Instant::now() + patience));
-                ready!(
-                    self.waits
-                        .get_or_insert_with(begin)
-                        .as_mut()
-                        .poll(context)
-                );
+                ready!(self.waits.get_or_insert_with(begin).as_mut().poll(context));
                 self.trigger.timed_out("body");
                 self.fail(BodyError::Timeout);
                 return Poll::Ready(Some(Err(StreamError::Timeout)));
@@ -392,6 +396,7 @@ impl Body for Streamed {
         } else if let Some(error) = this.broken.take() {
             Some(Err(error))
         } else if this.expired.as_mut().poll(context).is_ready() {
+            this.rest = None;
             Some(Err(StreamError::Broken("the host is shutting down".into())))
         } else {
             match &mut this.rest {
@@ -406,9 +411,12 @@ impl Body for Streamed {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                // Its client must not take it for whole, whatever the protocol.
+                // Its client must not take it for whole, whatever the protocol. How the
+                // invocation ends is its own affair.
                 this.activity.broken.store(true, Ordering::Relaxed);
-                this.rest = None;
+                if let Some(rest) = this.rest.take() {
+                    rest.let_go();
+                }
                 Poll::Ready(Some(Err(error)))
             }
             None => {
