@@ -180,6 +180,7 @@ fn every_key_of_a_function_counts() {
         reserved-concurrency = 100
         provisioned = 7
         weight = 50
+        arguments = ["--mode", "fast"]
         environment = { REGION = { env = "EDGE_REGION" }, GREETING = "hello", MOTD = { file = "motd.txt" } }
         secrets = { DB_PASSWORD = { file = "secrets/db" }, AWS_KEY = { env = "KEY" } }
         [[function.first.http]]
@@ -226,6 +227,7 @@ fn every_key_of_a_function_counts() {
             reserved_concurrency: Some(100),
             provisioned: 7,
             weight: 50,
+            arguments: ["--mode", "fast"].map(str::to_owned).into(),
             environment: [("GREETING", "hello"), ("MOTD", "hi"), ("REGION", "north")]
                 .map(text_pair)
                 .into(),
@@ -338,12 +340,12 @@ fn both_ends_of_each_range_are_allowed_and_nothing_beyond() {
         (
             "request-limit",
             &["\"1KiB\"", "\"64MiB\""],
-            &["\"1023B\"", "\"65537KiB\""],
+            &["\"1023B\"", "\"1025MiB\""],
         ),
         (
             "response-limit",
             &["\"1KiB\"", "\"64MiB\""],
-            &["\"1023B\"", "\"65537KiB\""],
+            &["\"1023B\"", "\"1025MiB\""],
         ),
         ("log-limit", &["0", "\"16MiB\""], &["\"16385KiB\""]),
         ("reserved-concurrency", &["0", "1000"], &["1001"]),
@@ -603,7 +605,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             &function("handler = \"x\""),
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
-             `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `environment`, \
+             `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, `environment`, \
              `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
         ),
         // Names.

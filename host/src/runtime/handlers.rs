@@ -229,8 +229,8 @@ impl Handlers {
                 }
             };
             if let Some(error) = typed {
-                let interfaces = handler.interfaces().iter();
-                let named = interfaces.filter(|it| it.door == door).next_back();
+                let mut interfaces = handler.interfaces().iter();
+                let named = interfaces.rfind(|it| it.door == door);
                 return Err((named.map_or(name, |it| it.name), format!("{error:#}")));
             }
         }
