@@ -581,7 +581,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
         ),
         (
             &function("isolation = \"shared\""),
-            "3: function.f.isolation: \"shared\": unknown word; use `fresh` or `reuse`",
+            "3: function.f.isolation: \"shared\": unknown word; use `fresh`, `reuse` or `concurrent`",
         ),
         (
             &host("http = \"3000\""),
