@@ -19,7 +19,26 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "dunlin:event/imports",
-        imports: { "dunlin:event/context.remaining-fuel": store },
+        imports: {
+            "dunlin:event/context.attempt": store,
+            "dunlin:event/context.client-address": store,
+            "dunlin:event/context.client-context": store,
+            "dunlin:event/context.deadline": store,
+            "dunlin:event/context.function-name": store,
+            "dunlin:event/context.function-version": store,
+            "dunlin:event/context.invoked-as": store,
+            "dunlin:event/context.log-group": store,
+            "dunlin:event/context.log-stream": store,
+            "dunlin:event/context.memory-limit": store,
+            "dunlin:event/context.remaining-fuel": store,
+            "dunlin:event/context.remaining-time": store,
+            "dunlin:event/context.request-id": store,
+            "dunlin:event/context.retry-after": store,
+            "dunlin:event/context.route": store,
+            "dunlin:event/context.route-parameters": store,
+            "dunlin:event/context.secret": store,
+            "dunlin:event/context.traceparent": store,
+        },
     });
 }
 

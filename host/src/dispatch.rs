@@ -210,18 +210,27 @@ async fn serve<T>(
     usage: &mut Usage,
     interpret: impl FnOnce(Answer) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let _permit = permit;
     // However this ends, another instance takes the place of the leased one.
     let _refill = Refill(version);
-    let mut lease = match version.lease(deadline, &mut usage.cpu).await {
-        Ok(lease) => lease,
-        Err(Unavailable::Full(message)) => {
-            let message = format!("no room for another instance: {message}");
-            return Err(admission::throttled(message));
+    let request_id = call.request_id;
+    let unavailable = |unavailable| match unavailable {
+        Unavailable::Full(message) => {
+            admission::throttled(format!("no room for another instance: {message}"))
         }
-        Err(Unavailable::TooSlow) => return Err(timed_out(&version.common, call.request_id)),
-        Err(Unavailable::Broken(failure)) => return Err(failure),
+        Unavailable::TooSlow => timed_out(&version.common, request_id),
+        Unavailable::Broken(failure) => failure,
     };
+    let event = match event {
+        Event::Stream(request) if version.is_concurrent() => {
+            let hold = Box::new(permit);
+            let shared = version.share(request, call, deadline, hold, &mut usage.cpu);
+            return shared.await.map_err(unavailable)?.and_then(interpret);
+        }
+        event => event,
+    };
+    let _permit = permit;
+    let lease = version.lease(deadline, &mut usage.cpu).await;
+    let mut lease = lease.map_err(unavailable)?;
     let (result, sound) = lease.instance().call(event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
     let answer = result?;

@@ -4,6 +4,7 @@
 mod budget;
 mod command;
 mod compile;
+mod concurrent;
 mod cores;
 mod engine;
 mod error;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use wasmtime::AsContext as _;
 use wasmtime::component::{Access, HasSelf};
+use wasmtime::{AsContext as _, AsContextMut as _};
 
 use super::bindings::dunlin::event::{context, types};
 use crate::function::Fuel;
@@ -14,6 +14,20 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(12);
 
 impl types::Host for State {}
 
+/// The state, at the request that this call belongs to.
+fn here<'a, T>(access: &'a mut Access<'_, T, HasSelf<State>>) -> &'a mut State {
+    let task = if access.get().serves_several() {
+        let mut store = access.as_context_mut();
+        // The request's own task is the last: others were called by it.
+        store.async_call_stack().ok().and_then(Iterator::last)
+    } else {
+        None
+    };
+    let state = access.get();
+    state.focus(task);
+    state
+}
+
 impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<State> {
     fn remaining_fuel(mut store: Access<'_, T, Self>) -> Option<u64> {
         let unlimited = store.get().common.spec.limits.fuel == Fuel::Unlimited;
@@ -23,9 +37,80 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<State> {
             store.as_context().get_fuel().ok()
         }
     }
+
+    fn request_id(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).request_id()
+    }
+
+    fn function_name(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).function_name()
+    }
+
+    fn function_version(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).function_version()
+    }
+
+    fn invoked_as(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).invoked_as()
+    }
+
+    fn memory_limit(mut store: Access<'_, T, Self>) -> u64 {
+        here(&mut store).memory_limit()
+    }
+
+    fn deadline(mut store: Access<'_, T, Self>) -> u64 {
+        here(&mut store).deadline()
+    }
+
+    fn remaining_time(mut store: Access<'_, T, Self>) -> u64 {
+        here(&mut store).remaining_time()
+    }
+
+    fn attempt(mut store: Access<'_, T, Self>) -> u32 {
+        here(&mut store).attempt()
+    }
+
+    fn traceparent(mut store: Access<'_, T, Self>) -> Option<String> {
+        here(&mut store).traceparent()
+    }
+
+    fn route_parameters(mut store: Access<'_, T, Self>) -> Vec<(String, String)> {
+        here(&mut store).route_parameters()
+    }
+
+    fn route(mut store: Access<'_, T, Self>) -> Option<String> {
+        here(&mut store).route()
+    }
+
+    fn client_address(mut store: Access<'_, T, Self>) -> Option<String> {
+        here(&mut store).client_address()
+    }
+
+    fn client_context(mut store: Access<'_, T, Self>) -> Option<String> {
+        here(&mut store).client_context()
+    }
+
+    fn log_group(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).log_group()
+    }
+
+    fn log_stream(mut store: Access<'_, T, Self>) -> String {
+        here(&mut store).log_stream()
+    }
+
+    fn retry_after(mut store: Access<'_, T, Self>, delay: u64) {
+        here(&mut store).retry_after(delay);
+    }
+
+    fn secret(mut store: Access<'_, T, Self>, name: String) -> Option<String> {
+        here(&mut store).secret(name)
+    }
 }
 
-impl context::Host for State {
+impl context::Host for State {}
+
+/// The answers.
+impl State {
     fn request_id(&mut self) -> String {
         self.current
             .as_ref()

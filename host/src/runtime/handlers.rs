@@ -190,6 +190,12 @@ impl Handlers {
         self.0[handler as usize].is_some_and(|(door, _)| door.is_command())
     }
 
+    /// The handler of HTTP, if it is one of WASI 0.3.
+    pub(super) fn http_03(&self) -> Option<TypedFunc<streaming::Params03, streaming::Results03>> {
+        let (door, func) = self.0[Handler::Http as usize]?;
+        (door == Door::Http03).then(|| typed(func))
+    }
+
     /// Checks that what is exported are functions with the types of their interfaces;
     /// after this they are called without another check.
     pub(super) fn check(

@@ -34,7 +34,7 @@ struct DeadlinePassed;
 
 /// A live instance.
 pub struct Instance {
-    store: Store<State>,
+    pub(super) store: Store<State>,
     pub(super) handlers: Handlers,
     /// Invocations it has served.
     pub(super) served: u32,
@@ -71,18 +71,18 @@ fn new_store(engine: &wasmtime::Engine, state: State) -> Store<State> {
 }
 
 /// The first slice of a guest: an ordinary one if it had to wait for its turn.
-fn first_slice(at_once: bool) -> u64 {
+pub(super) fn first_slice(at_once: bool) -> u64 {
     if at_once { FIRST_SLICE } else { SLICE }
 }
 
 /// Gives the store a new budget of fuel and its first slice in ticks.
-fn arm(store: &mut Store<State>, fuel: u64, first_slice: u64) {
+pub(super) fn arm(store: &mut Store<State>, fuel: u64, first_slice: u64) {
     store.set_fuel(fuel).expect("the engine counts fuel");
     store.set_epoch_deadline(first_slice);
 }
 
 /// The deadline passed while the guest waited.
-struct Elapsed;
+pub(super) struct Elapsed;
 
 /// Gives up what a seat waits for.
 struct Leave<'a>(&'a Seat);
@@ -95,10 +95,10 @@ impl Drop for Leave<'_> {
 
 /// Runs a guest: counts its time on the core, and ends it at the deadline,
 /// whatever it waits for.
-async fn govern<F: Future>(
+pub(super) async fn govern<F: Future>(
     clock: &Clock,
     seat: &Arc<Seat>,
-    deadline: Instant,
+    deadline: impl Fn() -> Instant,
     cpu: &mut Duration,
     guest: F,
 ) -> Result<F::Output, Elapsed> {
@@ -120,8 +120,14 @@ async fn govern<F: Future>(
                 if let Poll::Ready(output) = running.poll(context) {
                     return Poll::Ready(Ok(output));
                 }
-                let wait = || Box::pin(tokio::time::sleep_until(deadline.into()));
-                std::task::ready!(sleep.get_or_insert_with(wait).as_mut().poll(context));
+                let wait = || Box::pin(tokio::time::sleep_until(deadline().into()));
+                let sleep = sleep.get_or_insert_with(wait);
+                std::task::ready!(sleep.as_mut().poll(context));
+                // It may have moved since.
+                while Instant::now() < deadline() {
+                    sleep.as_mut().reset(deadline().into());
+                    std::task::ready!(sleep.as_mut().poll(context));
+                }
                 expired = true;
                 seat.expire(context)
             };
@@ -173,12 +179,12 @@ impl Instance {
             let limit = common.spec.limits.response.0;
             self.handlers.enter(&mut self.store, event, limit).await
         };
-        let ended = govern(&common.clock, &seat, deadline, &mut usage.cpu, guest).await;
+        let ended = govern(&common.clock, &seat, || deadline, &mut usage.cpu, guest).await;
 
         usage.memory = self.store.data().limiter.peak();
         let result = match ended {
             Ok(Ok(answered)) => answered,
-            Ok(Err(error)) => Err(self.classify(&error, request_id)),
+            Ok(Err(error)) => Err(classify(self.store.data(), &error, request_id)),
             Err(Elapsed) => Err(timed_out(&common, request_id)),
         };
         // A guest that is broken off keeps its account in a register: what the
@@ -199,74 +205,72 @@ impl Instance {
         let said = self.store.data_mut().end();
         (later(result, said), sound)
     }
+}
 
-    fn classify(
-        &self,
-        error: &wasmtime::Error,
-        request_id: crate::invocation::RequestId,
-    ) -> Failure {
-        let state = self.store.data();
-        let limits = &state.common.spec.limits;
-        let exited = |message: String| {
-            Failure::new(
-                OutcomeKind::Trap,
-                "Runtime.ExitError",
-                format!("RequestId: {request_id} Error: {message}"),
-            )
-        };
-        if error.is::<DeadlinePassed>() {
-            return timed_out(&state.common, request_id);
-        }
-        if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
-            return exited(format!("Runtime exited with error: exit status {status}"));
-        }
-        let trap = error.downcast_ref::<Trap>().copied();
-        if trap == Some(Trap::OutOfFuel) {
+/// What an end means that was none of the guest's making.
+pub(super) fn classify(
+    state: &State,
+    error: &wasmtime::Error,
+    request_id: crate::invocation::RequestId,
+) -> Failure {
+    let limits = &state.common.spec.limits;
+    let exited = |message: String| {
+        Failure::new(
+            OutcomeKind::Trap,
+            "Runtime.ExitError",
+            format!("RequestId: {request_id} Error: {message}"),
+        )
+    };
+    if error.is::<DeadlinePassed>() {
+        return timed_out(&state.common, request_id);
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
+        return exited(format!("Runtime exited with error: exit status {status}"));
+    }
+    let trap = error.downcast_ref::<Trap>().copied();
+    if trap == Some(Trap::OutOfFuel) {
+        return Failure::new(
+            OutcomeKind::OutOfFuel,
+            "Runtime.OutOfFuel",
+            format!(
+                "RequestId: {request_id} Error: used up its budget of {} units of fuel; raise `fuel`, or `timeout` if the budget follows from it",
+                limits.fuel_units()
+            ),
+        );
+    }
+    match state.limiter.denied() {
+        Some(Denied::Function) => {
             return Failure::new(
-                OutcomeKind::OutOfFuel,
-                "Runtime.OutOfFuel",
+                OutcomeKind::OutOfMemory,
+                "Runtime.OutOfMemory",
                 format!(
-                    "RequestId: {request_id} Error: used up its budget of {} units of fuel; raise `fuel`, or `timeout` if the budget follows from it",
-                    limits.fuel_units()
+                    "RequestId: {request_id} Error: needed more than its {} of memory; raise `memory`",
+                    limits.memory
                 ),
             );
         }
-        match state.limiter.denied() {
-            Some(Denied::Function) => {
-                return Failure::new(
-                    OutcomeKind::OutOfMemory,
-                    "Runtime.OutOfMemory",
-                    format!(
-                        "RequestId: {request_id} Error: needed more than its {} of memory; raise `memory`",
-                        limits.memory
-                    ),
-                );
-            }
-            Some(Denied::Host) => {
-                return Failure::new(
-                    OutcomeKind::OutOfMemory,
-                    "Runtime.OutOfMemory",
-                    format!(
-                        "RequestId: {request_id} Error: the host-wide memory budget was used up"
-                    ),
-                );
-            }
-            None => {}
+        Some(Denied::Host) => {
+            return Failure::new(
+                OutcomeKind::OutOfMemory,
+                "Runtime.OutOfMemory",
+                format!("RequestId: {request_id} Error: the host-wide memory budget was used up"),
+            );
         }
-        if is_hostcall_exhausted(error) {
-            return Failure::too_large(limits.response.0);
-        }
-        let detail = match trap {
-            // The stack lies first in memory: what overflows it leaves memory.
-            Some(trap @ (Trap::MemoryOutOfBounds | Trap::StackOverflow)) => format!(
-                "{trap} (if its stack overflowed, give it a larger one: \
-                 `-z stack-size`, see the author's guide)"
-            ),
-            Some(trap) => trap.to_string(),
-            None => error.root_cause().to_string(),
-        };
-        exited(format!("Runtime exited with error: {detail}"))
+        None => {}
     }
+    if is_hostcall_exhausted(error) {
+        return Failure::too_large(limits.response.0);
+    }
+    let detail = match trap {
+        // The stack lies first in memory: what overflows it leaves memory.
+        Some(trap @ (Trap::MemoryOutOfBounds | Trap::StackOverflow)) => format!(
+            "{trap} (if its stack overflowed, give it a larger one: \
+                 `-z stack-size`, see the author's guide)"
+        ),
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    exited(format!("Runtime exited with error: {detail}"))
 }
 
 /// What the guest said of another attempt holds where its answer says nothing.
@@ -378,7 +382,7 @@ impl Instance {
                 Err(error) => Err(Unavailable::from_error(&error, store.data())),
             }
         };
-        match govern(&common.clock, &seat, deadline, cpu, make).await {
+        match govern(&common.clock, &seat, || deadline, cpu, make).await {
             Ok(made) => made,
             Err(Elapsed) => Err(Unavailable::TooSlow),
         }

@@ -1,10 +1,11 @@
 //! What belongs to one instance: the data of its store.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::budget::{Budget, MemoryLimiter, Need};
@@ -72,6 +73,10 @@ pub struct State {
     /// Where it waits for its turns.
     pub(crate) seat: Arc<Seat>,
     pub(crate) current: Option<Current>,
+    /// The other invocations, if it serves several at once, by the tasks that run them.
+    others: HashMap<GuestTaskId, Current>,
+    /// The task of the current one then.
+    task: Option<GuestTaskId>,
     /// Calls that send something and are under way.
     pub(crate) posting: Arc<AtomicUsize>,
     pub(crate) table: ResourceTable,
@@ -104,6 +109,8 @@ impl State {
             deadline,
             seat: Arc::clone(seat),
             current: None,
+            others: HashMap::new(),
+            task: None,
             posting: Arc::default(),
             table,
             held: Held::default(),
@@ -135,6 +142,40 @@ impl State {
             output.begin(Some(&current.call));
         }
         self.current = Some(current);
+    }
+
+    /// Whether it serves several requests at once.
+    pub(crate) fn serves_several(&self) -> bool {
+        self.task.is_some() || !self.others.is_empty()
+    }
+
+    /// One of several invocations begins, run by a task.
+    pub(crate) fn join(&mut self, task: GuestTaskId, current: Current) {
+        self.others.insert(task, current);
+        if let Some(output) = &self.output {
+            // Whose lines they are nobody can say.
+            output.begin(None);
+        }
+    }
+
+    /// One of several ended.
+    pub(crate) fn part(&mut self, task: GuestTaskId) {
+        self.focus(None);
+        self.others.remove(&task);
+    }
+
+    /// Makes the invocation that a task runs the current one, or none.
+    pub(crate) fn focus(&mut self, task: Option<GuestTaskId>) {
+        if self.task == task {
+            return;
+        }
+        if let (Some(before), Some(current)) = (self.task.take(), self.current.take()) {
+            self.others.insert(before, current);
+        }
+        if let Some(task) = task {
+            self.current = self.others.remove(&task);
+            self.task = self.current.is_some().then_some(task);
+        }
     }
 
     /// It ended. Answers when another attempt makes sense, if the guest said so.

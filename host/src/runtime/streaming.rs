@@ -5,7 +5,7 @@
 //! end, and nothing is left that it still does (of WASI 0.3). What a guest leaves
 //! unfinished is broken off for its reader: nobody takes half an answer for a whole one.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use wasmtime::Store;
-use wasmtime::component::{Resource, TypedFunc};
+use wasmtime::component::{Accessor, GuestTaskId, Resource, TypedFunc};
 use wasmtime_wasi_http::p2::bindings::http::types::{self as types_02, Scheme};
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::p3::bindings::http::types as types_03;
@@ -56,7 +56,7 @@ pub(super) async fn enter_02(
     store: &mut Store<State>,
     request: StreamRequest,
 ) -> wasmtime::Result<Result<(), Failure>> {
-    let (desk, request) = Desk::of(store, request);
+    let (desk, request) = Desk::of(store.data(), request);
     let _broken_off = BrokenOff(Arc::clone(&desk));
     let mut view = store.data_mut().http();
     let request = view.new_incoming_request(Scheme::Http, request)?;
@@ -86,28 +86,46 @@ pub(super) async fn enter_03(
     store: &mut Store<State>,
     request: StreamRequest,
 ) -> wasmtime::Result<Result<(), Failure>> {
-    let (desk, request) = Desk::of(store, request);
-    let _broken_off = BrokenOff(Arc::clone(&desk));
-    let view = store.data_mut().http();
-    let (request, read) = Request::from_http(&mut *view.hooks, request);
-    let request = view.table.push(request)?;
     store
         .run_concurrent(async |accessor| {
-            let (response,) = handler.call_concurrent(accessor, (request,)).await?;
-            let response = match response {
-                Ok(response) => accessor.with(|mut access| {
-                    let response = access.get().http().table.delete(response)?;
-                    response.into_http(&mut access, read).map(Ok)
-                })?,
-                Err(code) => Err(code.to_string()),
-            };
-            desk.answer(response);
-            let settled = desk.settle().await;
+            let ended = join_03(handler, accessor, request, |_, _| ()).await;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-            Ok(settled)
+            ended
         })
         .await
-        .and_then(|settled| settled)
+        .and_then(|ended| ended)
+}
+
+/// Calls a handler of WASI 0.3 beside whatever else its instance does. `begun` is told
+/// which task runs it.
+pub(super) async fn join_03(
+    handler: TypedFunc<Params03, Results03>,
+    accessor: &Accessor<State>,
+    request: StreamRequest,
+    begun: impl FnOnce(&mut State, GuestTaskId),
+) -> wasmtime::Result<Result<(), Failure>> {
+    let (desk, request) = accessor.with(|mut access| Desk::of(access.data_mut(), request));
+    let _broken_off = BrokenOff(Arc::clone(&desk));
+    let (call, read) = accessor.with(|mut access| -> wasmtime::Result<_> {
+        let view = access.data_mut().http();
+        let (request, read) = Request::from_http(&mut *view.hooks, request);
+        // Its type would hold on to the store.
+        let read: Pin<Box<dyn Future<Output = Result<(), Error>> + Send>> = Box::pin(read);
+        let request = view.table.push(request)?;
+        let call = handler.start_call_concurrent(&mut access, (request,))?;
+        begun(access.data_mut(), call.task());
+        Ok((call, read))
+    })?;
+    let (response,) = handler.finish_call_concurrent(accessor, call).await?;
+    let response = match response {
+        Ok(response) => accessor.with(|mut access| {
+            let response = access.data_mut().http().table.delete(response)?;
+            response.into_http(&mut access, read).map(Ok)
+        })?,
+        Err(code) => Err(code.to_string()),
+    };
+    desk.answer(response);
+    Ok(desk.settle().await)
 }
 
 /// Where a handler's answer is handed over.
@@ -146,11 +164,11 @@ fn invalid(error_type: &'static str, message: String) -> Failure {
 }
 
 impl Desk {
-    fn of(store: &Store<State>, request: StreamRequest) -> (Arc<Self>, http::Request<StreamBody>) {
+    fn of(state: &State, request: StreamRequest) -> (Arc<Self>, http::Request<StreamBody>) {
         let StreamRequest { request, respond } = request;
         let desk = Self {
             answer: Mutex::new(Answer::Expected(respond)),
-            limit: store.data().common.spec.limits.response.0,
+            limit: state.common.spec.limits.response.0,
             is_head: request.method() == Method::HEAD,
             broken_off: AtomicBool::new(false),
         };

@@ -1,22 +1,25 @@
 //! A version that is loaded: its component linked, its handlers known, and the
 //! pool of instances that wait for events.
 
+use std::any::Any;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use wasmtime::component::InstancePre;
 
 use super::budget::Need;
+use super::concurrent::{Job, Workers};
 use super::cores;
 use super::handlers::Exports;
 use super::instance::{Instance, Unavailable};
 use super::state::{Common, State};
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
-use crate::invocation::{Door, Handler};
+use crate::invocation::{Answer, Call, Door, Failure, Handler, StreamRequest};
 
 /// How long a component may take to instantiate: what its own start functions
 /// do. Lambda gives `Init` ten seconds.
@@ -27,6 +30,9 @@ pub(super) const INSTANTIATE_TIMEOUT: Duration = Duration::from_secs(10);
 const REUSE_SERVES: std::ops::Range<u32> = 500..1500;
 /// How long an instance that has served waits for the next event.
 const REUSE_IDLE: Duration = Duration::from_secs(60);
+
+/// How long after its deadline a request in a shared instance is given up from outside.
+const GIVEN_UP: Duration = Duration::from_millis(50);
 
 /// A loaded version of a function.
 pub struct Version {
@@ -39,6 +45,8 @@ pub struct Version {
     /// Instances that wait, one shelf per core: memory that a core touched last
     /// is best used again by it.
     shelves: Box<[Mutex<Vec<Instance>>]>,
+    /// Those that serve several requests at once.
+    workers: Workers,
     /// How many wait, over all shelves.
     waiting: AtomicUsize,
     /// Whether somebody makes up for those that were leased.
@@ -94,6 +102,7 @@ impl Version {
             digest,
             pre,
             exports,
+            workers: Workers::new(shared.cores),
             shelves: (0..shared.cores).map(|_| Mutex::default()).collect(),
             shared,
             waiting: AtomicUsize::new(0),
@@ -179,6 +188,57 @@ impl Version {
         }
         self.common.metrics.on_demand.inc();
         Ok(Lease::new(self.instantiate(deadline, cpu).await?))
+    }
+
+    /// Whether its instances serve several requests at once.
+    #[must_use]
+    pub fn is_concurrent(&self) -> bool {
+        self.common.spec.isolation == Isolation::Concurrent
+    }
+
+    /// Has a request served by an instance that may serve others meanwhile: one that has
+    /// room, or a new one. `hold` is held until the request has ended there.
+    ///
+    /// # Errors
+    /// As [`Self::instantiate`].
+    pub async fn share(
+        self: &Arc<Self>,
+        request: StreamRequest,
+        call: Call,
+        deadline: Instant,
+        hold: Box<dyn Any + Send>,
+        cpu: &mut Duration,
+    ) -> Result<Result<Answer, Failure>, Unavailable> {
+        let (ended, end) = oneshot::channel();
+        let job = Job {
+            request,
+            call,
+            deadline,
+            hold,
+            ended,
+        };
+        let core = cores::current();
+        let entered = match self.workers.give(core, job) {
+            Ok(entered) => entered,
+            Err(job) => {
+                let mut lease = self.lease(deadline, cpu).await?;
+                let address = std::ptr::from_ref(lease.instance().store().data()) as usize;
+                let (entered, serving) = self.workers.start(core, lifetime_at(address), job);
+                let version = Arc::clone(self);
+                tokio::spawn(async move {
+                    let cpu = serving.run(lease.instance()).await;
+                    version.common.metrics.spent(cpu + lease.end());
+                });
+                entered
+            }
+        };
+        // A guest that holds its instance up is given up from here.
+        let late = tokio::time::Instant::from_std(deadline + GIVEN_UP);
+        Ok(match tokio::time::timeout_at(late, end).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(entered.lost(&self.common)),
+            Err(_) => Err(entered.late(&self.common)),
+        })
     }
 
     /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
@@ -299,6 +359,7 @@ impl Version {
     /// No new events come: what waits is dropped, what runs ends.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+        self.workers.close();
         self.clear();
     }
 
