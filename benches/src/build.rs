@@ -18,6 +18,10 @@ pub struct Guests {
     pub hello_default_stack: PathBuf,
     /// The same greeting through `wasi:http`.
     pub wasi_http_hello: PathBuf,
+    /// The same through `wasi:http` 0.3.
+    pub wasi_http_hello_03: PathBuf,
+    /// `benches/guests/wasi-http-echo`.
+    pub wasi_http_echo: PathBuf,
     /// `benches/guests/spinner`.
     pub spinner: PathBuf,
     /// `benches/guests/sink`.
@@ -113,6 +117,8 @@ pub fn guests(build: bool) -> Result<Guests> {
         hello: compact_hello()?,
         hello_default_stack: built(&default_stack, "hello.wasm")?,
         wasi_http_hello: built(&for_benches, "wasi_http_hello.wasm")?,
+        wasi_http_hello_03: built(&for_benches, "wasi_http_hello_03.wasm")?,
+        wasi_http_echo: built(&for_benches, "wasi_http_echo.wasm")?,
         spinner: built(&for_benches, "spinner.wasm")?,
         sink: built(&for_benches, "sink.wasm")?,
         examples: vec![

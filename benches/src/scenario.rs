@@ -5,6 +5,7 @@ pub mod greedy;
 pub mod load;
 pub mod neighbour;
 pub mod startup;
+pub mod stream;
 
 use std::path::PathBuf;
 

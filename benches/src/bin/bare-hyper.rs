@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -56,8 +56,15 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::new(Bytes::from_static(b"Hello, world!\n")));
+/// A constant, or the body of the request at `/echo`.
+type Body = Either<Full<Bytes>, Incoming>;
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == "/echo" {
+        return Ok(Response::new(Either::Right(request.into_body())));
+    }
+    let hello = Full::new(Bytes::from_static(b"Hello, world!\n"));
+    let mut response = Response::new(Either::Left(hello));
     response.headers_mut().insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -72,7 +79,7 @@ async fn serve(stream: std::net::TcpStream) {
     let _ = stream.set_nodelay(true);
     // How the client ends its connection is its own affair.
     let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service_fn(hello))
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
         .await;
 }
 

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use dunlin_benches::build;
 use dunlin_benches::proc;
 use dunlin_benches::scenario::load::Contender;
-use dunlin_benches::scenario::{Setup, events, greedy, load, neighbour, startup};
+use dunlin_benches::scenario::{Setup, events, greedy, load, neighbour, startup, stream};
 
 /// Measure the host against its peers and its promises; the report goes to stdout, in Markdown
 #[derive(Debug, Parser)]
@@ -75,6 +75,15 @@ enum Scenario {
     Neighbour(Paired),
     /// Deadlines of guests that loop over calls of the host, and their neighbours
     Greedy(Paired),
+    /// A large body through a function that answers with it
+    Stream {
+        /// Rounds, in each of which host and reference are measured once
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// MiB that go through
+        #[arg(long, default_value_t = 100)]
+        mebibytes: u64,
+    },
     /// Durable events: queues against the bare disk, deep backlogs, idle triggers
     Events {
         /// Rounds, in each of which the host is measured beside its reference
@@ -201,6 +210,10 @@ fn run(cli: Cli) -> Result<()> {
         )?,
         Scenario::Neighbour(paired) => neighbour::run(&setup, paired.into())?,
         Scenario::Greedy(paired) => greedy::run(&setup, paired.into())?,
+        Scenario::Stream { rounds, mebibytes } => {
+            let bytes = mebibytes << 20;
+            stream::run(&setup, stream::Plan { rounds, bytes })?
+        }
         Scenario::Events {
             rounds,
             seconds,

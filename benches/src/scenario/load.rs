@@ -40,6 +40,12 @@ pub enum Contender {
     FreshPagemap,
     /// one instance for many requests
     Reuse,
+    /// `wasi:http` 0.2, fresh, the component of `wasmtime serve`, pagemap scan
+    StandardFresh,
+    /// `wasmtime serve` as it comes, with a component of WASI 0.3
+    Serve03,
+    /// `wasi:http` 0.3, the same component, several requests in an instance
+    StandardConcurrent,
 }
 
 /// How the comparison is run.
@@ -77,40 +83,55 @@ impl Contender {
             Self::FreshPagemapDefaultStack => "dunlin fresh, 1 MiB stack, pagemap",
             Self::FreshPagemap => "dunlin fresh, compact guest, pagemap",
             Self::Reuse => "dunlin reuse, compact guest, memset",
+            Self::StandardFresh => "dunlin `wasi:http` 0.2, fresh, pagemap",
+            Self::Serve03 => "`wasmtime serve`, default, WASI 0.3",
+            Self::StandardConcurrent => "dunlin `wasi:http` 0.3, concurrent",
         }
     }
 
-    /// At most so many times the CPU of bare hyper, and of the tuned `wasmtime serve`.
-    fn targets(self) -> (Option<f64>, Option<f64>) {
+    /// At most so many times the CPU of others.
+    fn targets(self) -> &'static [(f64, Self)] {
         match self {
-            Self::FreshMemset | Self::FreshPagemapDefaultStack => (Some(6.0), Some(0.7)),
-            Self::Reuse => (Some(3.0), None),
-            Self::BareHyper | Self::ServeDefault | Self::ServeTuned | Self::FreshPagemap => {
-                (None, None)
+            Self::FreshMemset | Self::FreshPagemapDefaultStack => {
+                &[(6.0, Self::BareHyper), (0.7, Self::ServeTuned)]
             }
+            Self::Reuse => &[(3.0, Self::BareHyper)],
+            Self::StandardFresh => &[(0.9, Self::ServeTuned)],
+            Self::StandardConcurrent => &[(0.8, Self::Serve03)],
+            Self::BareHyper
+            | Self::ServeDefault
+            | Self::ServeTuned
+            | Self::Serve03
+            | Self::FreshPagemap => &[],
         }
     }
 
     fn is_dunlin(self) -> bool {
         !matches!(
             self,
-            Self::BareHyper | Self::ServeDefault | Self::ServeTuned
+            Self::BareHyper | Self::ServeDefault | Self::ServeTuned | Self::Serve03
         )
     }
 
     fn start(self, setup: &Setup) -> Result<Server> {
         let guests = &setup.guests;
-        let serve = |settings: &[&str]| {
-            Server::wasmtime(&setup.wasmtime, &guests.wasi_http_hello, settings)
-        };
+        let serve =
+            |component, settings: &[&str]| Server::wasmtime(&setup.wasmtime, component, settings);
         let (reset, guest, lines): (_, _, &[&str]) = match self {
             Self::BareHyper => return Server::bare_hyper(&setup.bare_hyper),
-            Self::ServeDefault => return serve(&[]),
-            Self::ServeTuned => return serve(&[TUNED]),
+            Self::ServeDefault => return serve(&guests.wasi_http_hello, &[]),
+            Self::ServeTuned => return serve(&guests.wasi_http_hello, &[TUNED]),
+            Self::Serve03 => return serve(&guests.wasi_http_hello_03, &[]),
             Self::FreshMemset => ("memset", &guests.hello, &[]),
             Self::FreshPagemapDefaultStack => ("pagemap", &guests.hello_default_stack, &[]),
             Self::FreshPagemap => ("pagemap", &guests.hello, &[]),
             Self::Reuse => ("memset", &guests.hello, &["isolation = \"reuse\""]),
+            Self::StandardFresh => ("pagemap", &guests.wasi_http_hello, &[]),
+            Self::StandardConcurrent => (
+                "pagemap",
+                &guests.wasi_http_hello_03,
+                &["isolation = \"concurrent\""],
+            ),
         };
         let manifest = Manifest::new(&[&format!("memory-reset = \"{reset}\"")]).function(
             "hello",
@@ -252,15 +273,13 @@ fn report(plan: &Plan, samples: &[Vec<Sample>]) -> String {
             format!("{:.2}", of(|sample| sample.server).median),
             format!("{:.2}", of(|sample| sample.wrk).median),
         ]);
-        let (hyper, serve) = contender.targets();
-        let bounds = [(hyper, to_hyper, "bare hyper"), (serve, to_serve, "tuned")];
-        for (bound, ratio, name) in bounds {
-            if let (Some(bound), Some(ratio)) = (bound, ratio) {
+        for (bound, other) in contender.targets() {
+            if let Some(ratio) = ratios(plan, samples, index, *other) {
                 targets.push(target_row(
                     contender.label(),
-                    format!("≤ {bound} × {name}"),
+                    format!("≤ {bound} × {}", other.label()),
                     ratio.with_range(2),
-                    ratio.median <= bound,
+                    ratio.median <= *bound,
                 ));
             }
         }

@@ -32,9 +32,9 @@ impl HasData for Io {
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let l = linker;
-    io::error::add_to_linker::<State, Io>(l, |state| state.ctx().table)?;
-    io::poll::add_to_linker::<State, Io>(l, |state| state.ctx().table)?;
-    io::streams::add_to_linker::<State, Io>(l, |state| state.ctx().table)?;
+    io::error::add_to_linker::<State, Io>(l, |state| &mut state.table)?;
+    io::poll::add_to_linker::<State, Io>(l, |state| &mut state.table)?;
+    io::streams::add_to_linker::<State, Io>(l, |state| &mut state.table)?;
     clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
     random::random::add_to_linker::<State, WasiRandom>(l, |state| state.ctx().ctx.random())?;
