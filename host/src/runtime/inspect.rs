@@ -1,11 +1,15 @@
 //! What a component says of itself, without the engine: so that everything that is
 //! wrong with all components of a manifest can be told at once, before any is compiled.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmparser::{Parser, Payload};
 
-use super::{ComponentError, MAX_COMPONENT, NOT_CALLED};
+use super::identity::Identity;
+use super::{ComponentError, Digest, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
 use crate::function::FunctionSpec;
 use crate::invocation::Handler;
@@ -16,28 +20,98 @@ use crate::invocation::Handler;
 /// # Errors
 /// All that is wrong with it.
 pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
-    let bytes = read(file).map_err(|error| vec![error])?;
+    let (bytes, identity) = read(file).map_err(|error| vec![error])?;
     let names = Names::of(&bytes).map_err(|error| vec![error])?;
     let problems = names.problems();
     if problems.is_empty() {
         let handlers = Handler::ALL.into_iter().filter(|kind| names.handles(*kind));
         Ok(Inspected {
+            file: file.to_owned(),
+            identity,
+            digest: Digest::of(&bytes),
             handlers: handlers.collect(),
-            bytes,
         })
     } else {
         Err(problems)
     }
 }
 
-/// A component whose form, imports and exports are right.
+/// What [`inspect`] says of each file.
+pub type Inspections = BTreeMap<PathBuf, Result<Arc<Inspected>, Arc<Vec<ComponentError>>>>;
+
+/// Inspects each of these files once, on so many threads.
+#[must_use]
+pub fn inspect_all(files: BTreeSet<PathBuf>, threads: usize) -> Inspections {
+    let files: Vec<PathBuf> = files.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.push((file.clone(), inspect(file).map(Arc::new).map_err(Arc::new)));
+        }
+        found
+    };
+    // A thread costs more than a few components.
+    let threads = threads.min(files.len() / 16);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => found.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        found.into_iter().collect()
+    })
+}
+
+/// A component whose form, imports and exports are right. Its bytes are not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// The component.
-    pub bytes: Vec<u8>,
+    file: PathBuf,
+    identity: Identity,
+    digest: Digest,
     handlers: Vec<Handler>,
 }
 
 impl Inspected {
+    /// Where it is.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Which component it is.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The handlers that it exports.
+    #[must_use]
+    pub fn handlers(&self) -> &[Handler] {
+        &self.handlers
+    }
+
+    /// Whether the file is as it was when it was inspected.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        std::fs::metadata(&self.file).is_ok_and(|metadata| Identity::of(&metadata) == self.identity)
+    }
+
+    /// The component.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the file is another one by now.
+    pub(super) fn read(&self) -> Result<Vec<u8>, ComponentError> {
+        let (bytes, _) = read(&self.file)?;
+        match Digest::of(&bytes) == self.digest {
+            true => Ok(bytes),
+            false => Err(ComponentError::Changed),
+        }
+    }
+
     /// Checks that there is a handler for whatever brings the function events. Answers the
     /// key of those that have none, with what is wrong.
     #[must_use]
@@ -69,7 +143,7 @@ fn first<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<String> {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
+fn read(file: &Path) -> Result<(Vec<u8>, Identity), ComponentError> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ComponentError::Missing,
         _ => ComponentError::Unreadable(error),
@@ -82,7 +156,9 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
     if metadata.len() > MAX_COMPONENT {
         return Err(ComponentError::TooLarge(metadata.len()));
     }
-    std::fs::read(file).map_err(unreadable)
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    // From before it was read: a change meanwhile shows.
+    Ok((bytes, Identity::of(&metadata)))
 }
 
 /// What a component imports and exports, as `package/interface@version`.

@@ -119,6 +119,11 @@ impl State {
         self.current = Some(current);
     }
 
+    /// Whether the guest asked for anything of WASI.
+    pub(crate) fn asked(&self) -> bool {
+        self.wasi.is_some()
+    }
+
     /// It ended. Answers when another attempt makes sense, if the guest said so.
     pub(crate) fn end(&mut self) -> Option<Duration> {
         if let Some(output) = &self.output {
