@@ -35,8 +35,9 @@ use crate::telemetry::{Level, Telemetry};
 /// Code up to this size is mapped on the core, where it is known already: that takes some
 /// 0.2 ms. What is larger, or has to be verified first, is mapped by another thread.
 const MAPPED_ON_CORE: u64 = 1 << 20;
-/// How long after an attempt to compile lost code again another one is made.
-const MEND_AGAIN: Duration = Duration::from_secs(10);
+/// How long after lost code could not be compiled again another attempt is made, in
+/// milliseconds.
+const MEND_AGAIN: u64 = 10_000;
 
 /// Code that can run.
 pub(super) struct Mapped {
@@ -413,17 +414,14 @@ impl Code {
             let log = &codes.telemetry.log;
             match mended {
                 Ok(_) => log.host(Level::Info, &format!("the machine code in {file} is back")),
-                Err(error) => log.host(
-                    Level::Error,
-                    &format!(
-                        "{} cannot be compiled again: {error}; {}",
-                        source.display(),
-                        error.remedy()
-                    ),
-                ),
+                Err(error) => {
+                    let again = codes.now() + MEND_AGAIN;
+                    code.mend_after.store(again, Ordering::Relaxed);
+                    let (source, remedy) = (source.display(), error.remedy());
+                    let message = format!("{source} cannot be compiled again: {error}; {remedy}");
+                    log.host(Level::Error, &message);
+                }
             }
-            let again = codes.now() + u64::try_from(MEND_AGAIN.as_millis()).unwrap_or(0);
-            code.mend_after.store(again, Ordering::Relaxed);
             code.mending.store(false, Ordering::Release);
         });
     }
