@@ -14,7 +14,9 @@ use dunlin::function::{
     ByteSize, ComponentSource, DEFAULT_WEIGHT, FunctionName, FunctionSpec, Isolation,
 };
 use dunlin::invocation::{Answer, Call, Event, HttpRequest, NoOutbox, Trigger, Usage};
-use dunlin::runtime::{Compiler, Cores, MemoryReset, Runtime, RuntimeOptions, Share, Version};
+use dunlin::runtime::{
+    Compiler, Cores, MemoryReset, Runtime, RuntimeOptions, Share, Version, inspect,
+};
 use dunlin::telemetry::{Log, LogInvocations, LogWriter, Metrics, Telemetry};
 use dunlin_benches::build;
 use dunlin_benches::stats::percentile;
@@ -47,15 +49,24 @@ impl Host {
             metrics: Arc::new(Metrics::new().expect("the metrics are sound")),
             log_invocations: LogInvocations::All,
         };
+        let setup = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
         let options = RuntimeOptions {
             slots: SLOTS,
             ready: READY,
+            ready_per_function: 0,
+            ready_memory: ByteSize::mib(1024).0,
+            mapped: READY,
+            rest_after: Duration::from_secs(3600),
             max_memory: ByteSize::mib(128).0,
             memory_reset,
             memory_budget: ByteSize::mib(1024).0,
             cores: 1,
             state: state.path().to_owned(),
             compiler: Compiler::InProcess,
+            blocking: setup.handle().clone(),
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
         Self {
@@ -63,10 +74,7 @@ impl Host {
                 .expect("the runtime starts"),
             telemetry,
             cores: Cores::start(1).expect("a core starts"),
-            setup: tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime starts"),
+            setup,
             _log: writer,
             _state: state,
         }
@@ -77,14 +85,15 @@ impl Host {
         let component = hello();
         let spec = FunctionSpec {
             isolation,
-            provisioned: 0,
+            provisioned: Some(0),
             ..FunctionSpec::new(
                 FunctionName::new("hello").expect("letters name a function"),
                 ComponentSource::File(component.clone()),
             )
         };
         let share = Share::new(DEFAULT_WEIGHT, 1);
-        let load = self.runtime.load(spec, &component, "$LATEST", share);
+        let inspected = Arc::new(inspect(&component).expect("hello is a component"));
+        let load = self.runtime.load(spec, &inspected, "$LATEST", share);
         self.setup.block_on(load).expect("hello loads")
     }
 
@@ -125,7 +134,7 @@ fn check(answer: &Answer) {
 }
 
 /// Leases, calls and gives back, without the dispatcher.
-async fn direct(version: &Version, event: &Event) {
+async fn direct(version: &Arc<Version>, event: &Event) {
     let mut usage = Usage::default();
     let mut lease = version
         .lease(deadline(), &mut usage.cpu)

@@ -1,5 +1,6 @@
 //! What is measured, one file per scenario.
 
+pub mod density;
 pub mod events;
 pub mod greedy;
 pub mod load;

@@ -7,16 +7,17 @@ mod queues;
 mod state_dir;
 mod triggers;
 
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -30,13 +31,16 @@ use crate::api::operator::Operator;
 use crate::api::schedules::Schedules;
 use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
-use crate::config::{Config, Problem, Problems, Signatures};
+use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
-use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
+use crate::runtime::{
+    Compiler, ComponentError, Cores, Inspected, Runtime, RuntimeOptions, Share, StartError,
+    Version, inspect,
+};
 use crate::store::{Clock, OpenError, SystemClock};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
@@ -50,9 +54,11 @@ use triggers::Triggers;
 const DRAIN_SLOTS: u32 = 64;
 /// Once time is up, how long connections get to send their 503.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// How often the pools are looked after: instances that nobody uses any more,
-/// and what was taken from a pool without an event.
-const KEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often versions are looked after that are awake: how many instances they keep, and
+/// whether they rest.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Functions that are loaded at once, for each core.
+const LOADED_AT_ONCE: usize = 4;
 /// The version that the manifest's functions run as.
 const LATEST: &str = "$LATEST";
 
@@ -131,7 +137,7 @@ pub struct App {
 
 /// What a deployment needs.
 struct Parts {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     dispatcher: Arc<Dispatcher>,
     telemetry: Telemetry,
     concurrency: u32,
@@ -172,19 +178,27 @@ impl App {
         let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
         let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
         let outbox = HostOutbox::new(Arc::clone(&dispatcher), Arc::clone(&store));
+        let budget = host.runtime.memory_budget;
+        let budget = budget.map_or_else(default_memory_budget, |budget| budget.0);
+        let ready_memory = host.runtime.ready_memory.map_or_else(
+            || budget / 100 * DEFAULT_READY_MEMORY_PERCENT,
+            |memory| memory.0,
+        );
         let runtime = Runtime::start(
             RuntimeOptions {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
                 ready: host.runtime.ready,
+                ready_per_function: host.runtime.ready_per_function,
+                ready_memory,
+                mapped: host.runtime.mapped,
+                rest_after: host.runtime.rest_after,
                 max_memory: host.runtime.max_memory.0,
                 memory_reset: host.runtime.memory_reset,
-                memory_budget: host
-                    .runtime
-                    .memory_budget
-                    .map_or_else(default_memory_budget, |budget| budget.0),
+                memory_budget: budget,
                 cores,
                 state: state.path().to_owned(),
                 compiler,
+                blocking: Handle::current(),
                 arn_prefix: format!(
                     "arn:aws:lambda:{}:{}:function:",
                     identity.region, identity.account
@@ -195,7 +209,7 @@ impl App {
         )?;
         let keys = vec![Credentials::load_or_create(state.path())?];
         let parts = Parts {
-            runtime,
+            runtime: Arc::new(runtime),
             dispatcher,
             telemetry,
             cores,
@@ -336,14 +350,16 @@ impl App {
                 server::metrics(operator.clone()),
             )));
         }
-        let look_after = Arc::new(Notify::new());
+        let look_after = parts.runtime.calls_keeper();
         let keeper = tokio::spawn({
-            let keep = parts.runtime.keeper(&cores);
+            let keep = Arc::new(parts.runtime.keeper(&cores));
             let look_after = Arc::clone(&look_after);
             async move {
                 loop {
                     let _ = timeout(KEEP_INTERVAL, look_after.notified()).await;
-                    keep();
+                    let keep = Arc::clone(&keep);
+                    // It may panic; the next time is another one.
+                    let _ = tokio::task::spawn_blocking(move || keep()).await;
                 }
             }
         });
@@ -482,48 +498,73 @@ impl App {
 }
 
 impl Parts {
-    /// Loads what is not loaded yet, and finds every problem.
+    /// Loads what is not loaded yet, and finds every problem. Several at once: most of it
+    /// is to wait for the disk.
     async fn load(
         &self,
         config: &Config,
         before: &[(FunctionSpec, Arc<Version>)],
     ) -> Result<Vec<(FunctionSpec, Arc<Version>)>, Problems> {
-        let mut versions = Vec::with_capacity(config.functions.len());
-        let mut problems = Vec::new();
-        for spec in config.functions.iter().cloned() {
-            let place = &config.places[&spec.name];
-            let Some(path) = spec.component.file().map(Path::to_owned) else {
-                problems.push(place.problem("it is not built", "run `dunlin build`"));
-                continue;
-            };
-            let old = before.iter().find(|(old, _)| old.name == spec.name);
-            if let Some((_, version)) =
-                old.filter(|(old, version)| *old == spec && version.is_current(&path))
+        let before: HashMap<&FunctionName, _> = before
+            .iter()
+            .map(|(spec, old)| (&spec.name, (spec, old)))
+            .collect();
+        let mut loaded = BTreeMap::new();
+        let mut problems = BTreeMap::new();
+        let mut loading = JoinSet::new();
+        let mut specs = config.functions.iter().enumerate();
+        loop {
+            while loading.len() < self.cores * LOADED_AT_ONCE
+                && let Some((index, spec)) = specs.next()
             {
-                versions.push((spec, Arc::clone(version)));
-                continue;
+                let Some(path) = spec.component.file() else {
+                    let place = &config.places[&spec.name];
+                    let problem = place.problem("it is not built", "run `dunlin build`");
+                    problems.insert(index, vec![problem]);
+                    continue;
+                };
+                let old = before.get(&spec.name).map(|(old, version)| {
+                    let same = *old == spec;
+                    (same, old.weight, Arc::clone(version))
+                });
+                let inspected = config.inspected.get(path).map(Arc::clone);
+                let (runtime, cores) = (Arc::clone(&self.runtime), self.cores);
+                let (spec, path) = (spec.clone(), path.to_owned());
+                loading.spawn(async move {
+                    (
+                        index,
+                        load_one(&runtime, spec, path, inspected, old, cores).await,
+                    )
+                });
             }
-            let share = match old {
-                Some((old, version)) if old.weight == spec.weight => {
-                    Arc::clone(&version.common.share)
+            match loading.join_next().await {
+                Some(Ok((index, Ok(version)))) => {
+                    loaded.insert(index, (config.functions[index].clone(), version));
                 }
-                _ => Share::new(spec.weight, self.cores),
-            };
-            match self.runtime.load(spec.clone(), &path, LATEST, share).await {
-                Ok(version) => versions.push((spec, version)),
-                Err(errors) => problems.extend(
-                    errors
-                        .iter()
-                        .map(|error| place.problem(error.to_string(), error.remedy())),
-                ),
+                Some(Ok((index, Err(errors)))) => {
+                    let place = &config.places[&config.functions[index].name];
+                    let problem =
+                        |error: &ComponentError| place.problem(error.to_string(), error.remedy());
+                    problems.insert(index, errors.iter().map(problem).collect());
+                }
+                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                None => break,
             }
         }
+        let versions: Vec<_> = loaded.into_values().collect();
+        let mut problems: Vec<Problem> = problems.into_values().flatten().collect();
         problems.extend(deaf(config, &versions));
-        if problems.is_empty() {
-            Ok(versions)
-        } else {
-            Err(Problems(problems))
+        if !problems.is_empty() {
+            return Err(Problems(problems));
         }
+        let is_new = |(spec, version): &&(FunctionSpec, Arc<Version>)| {
+            let old = before.get(&spec.name);
+            old.is_none_or(|(_, old)| !Arc::ptr_eq(old, version))
+        };
+        let new = versions.iter().filter(is_new).map(|(_, version)| version);
+        let deployed = versions.iter().map(|(_, version)| version);
+        self.runtime.expect_events(deployed, new).await;
+        Ok(versions)
     }
 
     fn deploy(&self, deployed: &Deployed, trigger: &HttpTrigger) -> Result<(), Problems> {
@@ -560,11 +601,45 @@ impl Parts {
     }
 }
 
+/// Loads the version of a function, if it is not the old one: that with whether its
+/// configuration is the same, and its weight.
+async fn load_one(
+    runtime: &Runtime,
+    spec: FunctionSpec,
+    path: PathBuf,
+    inspected: Option<Arc<Inspected>>,
+    old: Option<(bool, u32, Arc<Version>)>,
+    cores: usize,
+) -> Result<Arc<Version>, Vec<ComponentError>> {
+    // It was built since, or has changed since it was looked at.
+    let look = move || match inspected.filter(|inspected| inspected.is_current()) {
+        Some(inspected) => Ok(inspected),
+        None => inspect(&path).map(Arc::new),
+    };
+    let inspected = tokio::task::spawn_blocking(look)
+        .await
+        .expect("inspecting does not panic")?;
+    if let Some((true, _, version)) = &old
+        && version.digest() == inspected.digest()
+    {
+        return Ok(Arc::clone(version));
+    }
+    let share = match old {
+        Some((_, weight, version)) if weight == spec.weight => Arc::clone(&version.common.share),
+        _ => Share::new(spec.weight, cores),
+    };
+    runtime.load(spec, &inspected, LATEST, share).await
+}
+
 /// Functions that others are to invoke, and that cannot be.
 fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Problem> {
+    let by_name: HashMap<&FunctionName, &Arc<Version>> = versions
+        .iter()
+        .map(|(spec, version)| (&spec.name, version))
+        .collect();
     let cannot = |name: &FunctionName| {
-        let found = versions.iter().find(|(spec, _)| spec.name == *name);
-        found.is_some_and(|(_, version)| !version.handles(Handler::Invoke))
+        let found = by_name.get(name);
+        found.is_some_and(|version| !version.handles(Handler::Invoke))
     };
     let mut problems = Vec::new();
     for spec in &config.functions {

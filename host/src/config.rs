@@ -28,6 +28,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use host::{InvalidAddress, parse_address};
@@ -36,7 +37,7 @@ pub use values::Values;
 
 use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
 use crate::queue::{QueueName, QueueSettings};
-use crate::runtime::MemoryReset;
+use crate::runtime::{Inspected, MemoryReset};
 use crate::telemetry::LogInvocations;
 
 /// The manifest's file name, where only its folder is given.
@@ -54,6 +55,17 @@ pub const DEFAULT_ADMISSION_WAIT: Duration = Duration::from_millis(100);
 pub const DEFAULT_MAX_MEMORY: ByteSize = ByteSize::mib(4096);
 /// Two for each of a hundred functions.
 pub const DEFAULT_READY: u32 = 200;
+/// Where an instance takes a while to make, so many events may come at once; and a few such
+/// functions still leave others room in [`DEFAULT_READY`].
+pub const DEFAULT_READY_PER_FUNCTION: u32 = 32;
+/// The part of the memory budget that ready instances may hold: they give way to work, but
+/// that takes time.
+pub const DEFAULT_READY_MEMORY_PERCENT: u64 = 25;
+/// Some 250 KiB and two file descriptors each: 64 MiB, and half of the 1024 descriptors of
+/// a host that may not raise its limit.
+pub const DEFAULT_MAPPED: u32 = 256;
+/// As long as AWS Lambda keeps an idle environment at least, by what its users see.
+pub const DEFAULT_REST_AFTER: Duration = Duration::from_mins(5);
 /// Kubernetes kills after 30 s, systemd after 90 s, unless told otherwise.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Headers come in one packet or two: who needs longer holds a connection for nothing.
@@ -90,6 +102,8 @@ pub struct Config {
     pub queues: Vec<(QueueName, QueueSettings)>,
     /// Where the component of each function is named.
     pub places: Places,
+    /// What the components that are built already say of themselves, by their files.
+    pub inspected: BTreeMap<PathBuf, Arc<Inspected>>,
     /// The files that values of environment variables and secrets were read from.
     pub value_files: Vec<PathBuf>,
 }
@@ -184,6 +198,14 @@ pub struct RuntimeConfig {
     pub max_memory: ByteSize,
     /// Ready instances over all functions. 0–10 000.
     pub ready: u32,
+    /// Ready instances of a function that does not say how many it keeps. 0–1000.
+    pub ready_per_function: u32,
+    /// What ready instances may hold of the budget together. None: a quarter of it.
+    pub ready_memory: Option<ByteSize>,
+    /// Components whose machine code stays mapped. 1–10 000.
+    pub mapped: u32,
+    /// After so long without an event a function rests. 1 s–24 h.
+    pub rest_after: Duration,
     /// How the memory of an instance is cleaned for the next.
     pub memory_reset: MemoryReset,
 }
@@ -268,6 +290,10 @@ impl Default for RuntimeConfig {
             memory_budget: None,
             max_memory: DEFAULT_MAX_MEMORY,
             ready: DEFAULT_READY,
+            ready_per_function: DEFAULT_READY_PER_FUNCTION,
+            ready_memory: None,
+            mapped: DEFAULT_MAPPED,
+            rest_after: DEFAULT_REST_AFTER,
             memory_reset: MemoryReset::default(),
         }
     }
@@ -390,6 +416,7 @@ fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> C
         functions: read.functions,
         queues,
         places: read.places,
+        inspected: read.inspected,
         value_files: read.value_files,
     }
 }

@@ -12,9 +12,9 @@ pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedu
 pub use mount::{Access, Mount};
 pub use name::{FunctionName, InvalidName};
 pub use spec::{
-    ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_PROVISIONED,
-    DEFAULT_TIMEOUT, DEFAULT_WEIGHT, FUEL_PER_SECOND, Fuel, FunctionSpec, Isolation, LOG_RANGE,
-    Limits, MAX_ARGUMENTS, MAX_ENVIRONMENT, MAX_SECRET, MEMORY_RANGE, PAYLOAD_RANGE,
-    PROVISIONED_RANGE, Route, RouteMethod, STREAM_RANGE, Secret, TIMEOUT_RANGE, WEIGHT_RANGE,
+    ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_TIMEOUT,
+    DEFAULT_WEIGHT, FUEL_PER_SECOND, Fuel, FunctionSpec, Isolation, LOG_RANGE, Limits,
+    MAX_ARGUMENTS, MAX_ENVIRONMENT, MAX_SECRET, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE,
+    Route, RouteMethod, STREAM_RANGE, Secret, TIMEOUT_RANGE, WEIGHT_RANGE,
 };
 pub use units::{ByteSize, InvalidUnit, parse_duration, rfc3339};

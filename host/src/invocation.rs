@@ -12,7 +12,7 @@ pub use event::{
     Answer, Call, Event, Failed, HttpAnswer, HttpRequest, Occurrence, QueueMessage, RequestId,
     RouteMatch, Tick, Trigger, check_head, is_connection_header, traceparent,
 };
-pub use handler::{Door, Handler, Interface};
+pub use handler::{Door, Doors, Handler, Interface};
 pub use outbox::{Letter, NoOutbox, Outbox, Posted, Refused};
 pub use outcome::{Advice, Failure, OutcomeKind, Usage};
 pub use stream::{StreamBody, StreamError, StreamRequest};

@@ -2,13 +2,16 @@
 //! their limits. Knows wasmtime; knows nothing of triggers.
 
 mod budget;
+mod code;
 mod command;
 mod compile;
 mod concurrent;
 mod cores;
+mod demand;
 mod engine;
 mod error;
 mod handlers;
+mod identity;
 mod inspect;
 mod instance;
 mod slice;
@@ -17,14 +20,15 @@ mod streaming;
 mod turns;
 mod version;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-use wasmtime::Engine;
-use wasmtime::component::{Component, Linker};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
+use wasmtime::component::Linker;
 
 pub use budget::{Budget, Charge};
 pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
@@ -32,7 +36,7 @@ pub(crate) use cores::elsewhere;
 pub use cores::{Cores, Load};
 pub use engine::{MemoryReset, PagemapUnsafe};
 pub use error::{ComponentError, StartError};
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, Inspections, inspect, inspect_all};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
@@ -46,8 +50,10 @@ use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::telemetry::Telemetry;
-use handlers::Exports;
-use version::{INSTANTIATE_TIMEOUT, Loaded};
+use code::{Code, Codes, Rule};
+use compile::Note;
+use demand::{Bounds, FIRST};
+use version::{Awake, INSTANTIATE_TIMEOUT};
 
 /// Exports that have no effect yet.
 const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
@@ -60,6 +66,15 @@ pub struct RuntimeOptions {
     pub slots: u32,
     /// Ready instances over all functions, at most.
     pub ready: u32,
+    /// Ready instances of one version that does not say how many it keeps, at most.
+    pub ready_per_function: u32,
+    /// What ready instances may hold of the memory budget, in bytes.
+    pub ready_memory: u64,
+    /// Components whose machine code stays mapped, at most, but for those in use.
+    pub mapped: u32,
+    /// After so long without an event a version keeps nothing ready, and its machine
+    /// code is unmapped.
+    pub rest_after: Duration,
     /// The largest memory of a function, in bytes.
     pub max_memory: u64,
     /// How memory is made new.
@@ -72,6 +87,8 @@ pub struct RuntimeOptions {
     pub state: PathBuf,
     /// Who compiles.
     pub compiler: Compiler,
+    /// Where files are read and compilers are waited for.
+    pub blocking: Handle,
     /// The prefix of functions' ARNs: `arn:aws:lambda:REGION:ACCOUNT:function:`.
     pub arn_prefix: String,
 }
@@ -79,18 +96,27 @@ pub struct RuntimeOptions {
 /// What all versions share.
 pub(crate) struct Shared {
     budget: Arc<Budget>,
-    loaded: Loaded,
+    awake: Awake,
     cores: usize,
-    /// Instances that wait, over all versions, and how many may.
+    /// Instances that wait, over all versions, and what they hold, in bytes.
     waiting: AtomicUsize,
+    held: AtomicU64,
+    /// How many may wait, and what they may hold.
     ready: usize,
+    ready_memory: u64,
 }
 
 impl Shared {
+    /// Whether another instance may wait.
+    fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < self.ready
+            && self.held.load(Ordering::Relaxed) < self.ready_memory
+    }
+
     /// Drops ready instances, so that somebody with work may have their slots
     /// and memory. Answers whether there were any.
     fn reclaim(&self) -> bool {
-        self.loaded
+        self.awake
             .each()
             .iter()
             .map(|version| version.clear())
@@ -101,10 +127,11 @@ impl Shared {
 
 /// The engine room.
 pub struct Runtime {
-    engine: Engine,
-    linker: Linker<State>,
-    cache: Arc<compile::Cache>,
+    codes: Arc<Codes>,
+    /// Ends its compilers.
+    _ended: DropGuard,
     shared: Arc<Shared>,
+    bounds: Bounds,
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
     arn_prefix: String,
@@ -127,12 +154,17 @@ impl Runtime {
         let RuntimeOptions {
             slots,
             ready,
+            ready_per_function,
+            ready_memory,
+            mapped,
+            rest_after,
             max_memory,
             memory_reset,
             memory_budget,
             cores,
             state,
             compiler,
+            blocking,
             arn_prefix,
         } = options;
         let memory_reset = memory_reset.resolve()?;
@@ -146,22 +178,33 @@ impl Runtime {
         let budget = Budget::new(memory_budget);
         let shared = Arc::new(Shared {
             budget: Arc::clone(&budget),
-            loaded: Loaded::default(),
+            awake: Awake::default(),
             cores: cores.max(1),
             waiting: AtomicUsize::new(0),
+            held: AtomicU64::new(0),
             ready: ready as usize,
+            ready_memory,
         });
         let weak = Arc::downgrade(&shared);
         budget.on_full(Box::new(move || {
             weak.upgrade().is_some_and(|shared| shared.reclaim())
         }));
-        let cache = Arc::new(compile::Cache::open(&state, compiler)?);
+        let cache = compile::Cache::open(&state, compiler)?;
+        let ticker = engine::Ticker::start(engine.clone())?;
+        let rule = Rule {
+            most: mapped as usize,
+            rest_after,
+        };
+        let codes = Codes::new(engine, linker, cache, blocking, telemetry.clone(), rule);
         Ok(Self {
-            cache,
-            ticker: engine::Ticker::start(engine.clone())?,
-            engine,
-            linker,
+            _ended: codes.ended.clone().drop_guard(),
+            codes,
+            ticker,
             shared,
+            bounds: Bounds {
+                most: ready_per_function as usize,
+                rest_after,
+            },
             telemetry,
             outbox,
             arn_prefix,
@@ -182,8 +225,10 @@ impl Runtime {
         self.memory_reset
     }
 
-    /// Loads a version: reads, compiles or takes from the cache, links, checks
-    /// the handlers, instantiates once and fills the pool. Whoever drops this ends
+    /// Loads a version of a component that was inspected. One that this program has
+    /// checked before rests: nothing of it is mapped, and nothing instantiated. Else it is
+    /// compiled or taken from the cache, linked, instantiated once, and its handlers are
+    /// checked. What its configuration wants ready is made ready. Whoever drops this ends
     /// the compiler, too.
     ///
     /// # Errors
@@ -191,68 +236,23 @@ impl Runtime {
     pub async fn load(
         &self,
         spec: FunctionSpec,
-        component: &Path,
+        inspected: &Arc<Inspected>,
         version: &str,
         share: Arc<Share>,
     ) -> Result<Arc<Version>, Vec<ComponentError>> {
-        let (digest, code) = self.compiled(&spec, component).await?;
-        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
-        let mounts = tokio::task::spawn_blocking(move || Mounts::open(&mounts, &state))
-            .await
-            .expect("opening directories does not panic")
-            .map_err(|error| {
-                vec![ComponentError::Mount {
-                    what: error.to_string(),
-                    remedy: error.remedy(),
-                }]
-            })?;
-        self.link(spec, digest, code, version, share, mounts)
-            .await
-            .map_err(|error| vec![error])
-    }
-
-    async fn compiled(
-        &self,
-        spec: &FunctionSpec,
-        component: &Path,
-    ) -> Result<(Digest, Component), Vec<ComponentError>> {
-        let spec = spec.clone();
-        let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
-        let component = component.to_owned();
-        let wanted = CancellationToken::new();
-        let cancelled = wanted.clone();
-        let _unless_dropped = wanted.drop_guard();
-        tokio::task::spawn_blocking(move || {
-            let inspected = inspect(&component)?;
-            let misfits = inspected.misfits(&spec);
-            if !misfits.is_empty() {
-                return Err(misfits.into_iter().map(|(_, error)| error).collect());
-            }
-            let bytes = inspected.bytes;
-            let digest = Digest::of(&bytes);
-            let code = cache
-                .get(&engine, &digest, &bytes, &cancelled)
-                .map_err(|error| vec![ComponentError::Compile(error)])?;
-            Ok((digest, code))
-        })
-        .await
-        .expect("compiling does not panic")
-    }
-
-    async fn link(
-        &self,
-        spec: FunctionSpec,
-        digest: Digest,
-        code: Component,
-        version: &str,
-        share: Arc<Share>,
-        mounts: Mounts,
-    ) -> Result<Arc<Version>, ComponentError> {
-        let pre = self
-            .linker
-            .instantiate_pre(&code)
-            .map_err(|error| ComponentError::Link(format!("{error:#}")))?;
-        let exports = Exports::of(&code)?;
+        let misfits = inspected.misfits(&spec);
+        if !misfits.is_empty() {
+            return Err(misfits.into_iter().map(|(_, error)| error).collect());
+        }
+        let code = self.codes.of(inspected);
+        let (mounts, note) = self.look_up(&spec, &code).await?;
+        let limits = &spec.limits;
+        let is_checked = note.is_some_and(|Note { memory, fuel }| {
+            memory <= limits.memory.0 && fuel <= limits.fuel_units()
+        });
+        if !is_checked {
+            code.compile().await.map_err(|error| vec![error])?;
+        }
         let common = Arc::new(Common {
             version: version.to_owned(),
             clock: Arc::clone(self.ticker.clock()),
@@ -261,62 +261,127 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
-            is_command: exports.door(Handler::Invoke).is_some_and(Door::is_command),
+            is_command: inspected
+                .doors()
+                .of_handler(Handler::Invoke)
+                .is_some_and(Door::is_command),
             mounts,
             spec,
         });
         let version = Arc::new(Version::new(
             common,
-            digest,
-            pre,
-            exports,
+            Arc::clone(&code),
+            inspected.doors(),
             Arc::clone(&self.shared),
         ));
+        if !is_checked {
+            let note = check(&version).await.map_err(|error| vec![error])?;
+            if let Some(note) = note {
+                code.checked(note).await;
+            }
+        }
+        if version.common.spec.provisioned.is_some() {
+            self.make_ready(&version)
+                .await
+                .map_err(|error| vec![error])?;
+        }
+        Ok(version)
+    }
 
-        let mut cpu = std::time::Duration::ZERO;
-        let broken = |unavailable: Unavailable| {
-            ComponentError::Instantiate(match unavailable {
-                Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
-                Unavailable::Broken(failure) => failure.message,
-                Unavailable::TooSlow => format!(
-                    "it did not instantiate within {} seconds",
-                    INSTANTIATE_TIMEOUT.as_secs()
-                ),
-            })
-        };
-        let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
-        let first = version
-            .instantiate(deadline, &mut cpu)
+    /// What the disk says of a version: its directories, and what is known of its code.
+    async fn look_up(
+        &self,
+        spec: &FunctionSpec,
+        code: &Arc<Code>,
+    ) -> Result<(Mounts, Option<Note>), Vec<ComponentError>> {
+        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
+        let code = Arc::clone(code);
+        let look_up = move || (Mounts::open(&mounts, &state), code.note());
+        let (mounts, note) = self
+            .codes
+            .blocking
+            .spawn_blocking(look_up)
             .await
-            .map_err(broken)?;
-        first
-            .handlers
-            .check(exports, first.store())
-            .map_err(|(handler, message)| ComponentError::WrongType(handler, message))?;
-        drop(first);
+            .expect("opening directories does not panic");
+        let mounts = mounts.map_err(|error| {
+            vec![ComponentError::Mount {
+                what: error.to_string(),
+                remedy: error.remedy(),
+            }]
+        })?;
+        Ok((mounts, note))
+    }
+
+    /// Fills the pool of a version.
+    async fn make_ready(&self, version: &Arc<Version>) -> Result<(), ComponentError> {
+        version.watch_over();
         match version.fill().await {
             // A full house keeps fewer ready; what is there still serves.
-            Ok(()) | Err(Unavailable::Full(_)) => {}
-            Err(unavailable) => return Err(broken(unavailable)),
+            Ok(()) | Err(Unavailable::Full(_)) => Ok(()),
+            Err(unavailable) => Err(broken(unavailable)),
         }
-        self.shared.loaded.add(&version);
-        Ok(version)
+    }
+
+    /// Makes instances ready of versions that were just loaded, of whom nobody knows yet
+    /// what they will get, and that do not say how many they want: as many of each as all
+    /// can have that are deployed, two at most. On a host with more functions than there
+    /// is room for ready instances, they begin at rest.
+    pub async fn expect_events<'v>(
+        &self,
+        deployed: impl Iterator<Item = &'v Arc<Version>> + Clone,
+        new: impl Iterator<Item = &'v Arc<Version>>,
+    ) {
+        let said = |version: &Arc<Version>| version.common.spec.provisioned;
+        let promised: usize = deployed
+            .clone()
+            .filter_map(said)
+            .map(|it| it as usize)
+            .sum();
+        let others = deployed.filter(|version| said(version).is_none()).count();
+        let room = self.shared.ready.saturating_sub(promised);
+        let each = (room / others.max(1)).min(FIRST).min(self.bounds.most);
+        if each == 0 {
+            return;
+        }
+        for version in new.filter(|version| said(version).is_none()) {
+            version.begin_with(each);
+            // If one cannot be made now, the next event finds out why.
+            let _ = self.make_ready(version).await;
+        }
     }
 
     /// Deletes machine code that nobody needs any more. To be called when all
     /// versions are loaded: those are in use.
     pub fn prune(&self) {
-        self.cache.prune(&self.engine);
+        self.codes.cache.prune(&self.codes.engine);
     }
 
-    /// What looks after the pools: drops reused instances that nobody asked for
-    /// in a while, and makes up for what was taken from a pool without an event.
-    /// To be called now and then, and after a deployment.
+    /// Whoever waits for this calls the keeper before its time.
+    #[must_use]
+    pub fn calls_keeper(&self) -> Arc<Notify> {
+        Arc::clone(&self.codes.look_after)
+    }
+
+    /// What looks after the versions that are awake: it drops instances that nobody asked
+    /// for in a while, decides how many are kept, makes up for what was taken from a pool
+    /// without an event, and lets rest what is not in use. To be called about once a
+    /// second, and when it is called for; it takes some milliseconds, on a thread that is
+    /// no core.
     pub fn keeper(&self, cores: &Arc<Cores>) -> impl Fn() + Send + Sync + 'static {
-        let (shared, cores) = (Arc::clone(&self.shared), Arc::clone(cores));
+        let (shared, codes) = (Arc::clone(&self.shared), Arc::clone(&self.codes));
+        let (cores, bounds) = (Arc::clone(cores), self.bounds);
+        let last = Mutex::new(Instant::now());
         move || {
-            for version in shared.loaded.each() {
-                version.reap();
+            let passed = {
+                let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::replace(&mut *last, Instant::now()).elapsed()
+            };
+            shared
+                .awake
+                .retain(|version| version.look_after(passed, bounds));
+            give_way(&shared.awake, codes.excess());
+            codes.rest();
+            for version in shared.awake.each() {
                 if let Some(refill) = version.begin_refill() {
                     cores.spawn(|load| async move {
                         let _load = load;
@@ -326,4 +391,48 @@ impl Runtime {
             }
         }
     }
+}
+
+/// Of more components than may be mapped, those give way that had no event for the
+/// longest time: what waits of them holds their code.
+fn give_way(awake: &Awake, excess: usize) {
+    if excess == 0 {
+        return;
+    }
+    let mut idle: Vec<_> = awake
+        .each()
+        .into_iter()
+        .filter_map(|version| Some((version.idle()?, version)))
+        .filter(|(idle, version)| *idle > Duration::ZERO && version.ready() > 0)
+        .collect();
+    idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+    for (_, version) in idle.into_iter().take(excess) {
+        version.make_room();
+    }
+}
+
+/// Instantiates a version once and checks its handlers. Answers what that found, if it
+/// holds for whoever else has the same component.
+async fn check(version: &Version) -> Result<Option<Note>, ComponentError> {
+    let (mut cpu, deadline) = (Duration::ZERO, Instant::now() + INSTANTIATE_TIMEOUT);
+    let first = version.instantiate(deadline, &mut cpu).await;
+    let first = first.map_err(broken)?;
+    let note = first.start();
+    let code = first.code.as_ref().expect("an instance has its code");
+    first
+        .handlers
+        .check(code.exports, first.store())
+        .map_err(|(handler, message)| ComponentError::WrongType(handler, message))?;
+    Ok(note)
+}
+
+fn broken(unavailable: Unavailable) -> ComponentError {
+    ComponentError::Instantiate(match unavailable {
+        Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
+        Unavailable::Broken(failure) => failure.message,
+        Unavailable::TooSlow => format!(
+            "it did not instantiate within {} seconds",
+            INSTANTIATE_TIMEOUT.as_secs()
+        ),
+    })
 }

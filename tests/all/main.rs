@@ -4,6 +4,7 @@ mod admin;
 mod capabilities;
 mod cli;
 mod concurrent;
+mod density;
 mod drain;
 mod events;
 mod examples;

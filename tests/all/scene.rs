@@ -72,6 +72,8 @@ impl Scene {
     #[track_caller]
     pub(crate) fn new(builder: Builder) -> Self {
         let host = builder
+            // Pools that grow with what comes would hide what does not end.
+            .host("ready-per-function = 2")
             .function("hello", &example("hello"), "timeout = \"30s\"")
             .start();
         let level = level(&host);

@@ -133,6 +133,19 @@ impl Builder {
         self
     }
 
+    /// Adds lines to the table `[host]`, whether the manifest has one yet or not.
+    #[must_use]
+    pub fn host(mut self, lines: &str) -> Self {
+        const TABLE: &str = "[host]\n";
+        match self.manifest.find(TABLE) {
+            Some(at) => self
+                .manifest
+                .insert_str(at + TABLE.len(), &format!("{lines}\n")),
+            None => self.manifest.insert_str(0, &format!("{TABLE}{lines}\n")),
+        }
+        self
+    }
+
     /// Appends a function with a component, further keys of its table as TOML,
     /// and the routes `/NAME` and `/NAME/{*rest}` for every method.
     #[must_use]

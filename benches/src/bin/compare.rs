@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use dunlin_benches::build;
 use dunlin_benches::proc;
 use dunlin_benches::scenario::load::Contender;
-use dunlin_benches::scenario::{Setup, events, greedy, load, neighbour, startup, stream};
+use dunlin_benches::scenario::{Setup, density, events, greedy, load, neighbour, startup, stream};
 
 /// Measure the host against its peers and its promises; the report goes to stdout, in Markdown
 #[derive(Debug, Parser)]
@@ -70,6 +70,18 @@ enum Scenario {
         /// Seconds of load before the memory is read
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// Thousands of functions: memory while they rest, and first requests to them
+    Density {
+        /// Functions that are deployed
+        #[arg(long, default_value_t = 5000)]
+        functions: usize,
+        /// Components that they have; each is compiled once
+        #[arg(long, default_value_t = 200)]
+        components: usize,
+        /// First requests to each component that has rested
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
     },
     /// A function beside one that spins in 500 invocations
     Neighbour(Paired),
@@ -206,6 +218,18 @@ fn run(cli: Cli) -> Result<()> {
             startup::Plan {
                 runs,
                 load: Duration::from_secs(seconds),
+            },
+        )?,
+        Scenario::Density {
+            functions,
+            components,
+            rounds,
+        } => density::run(
+            &setup,
+            density::Plan {
+                functions,
+                components,
+                rounds,
             },
         )?,
         Scenario::Neighbour(paired) => neighbour::run(&setup, paired.into())?,

@@ -1,24 +1,26 @@
 //! The tables `[function.NAME]`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::document::{Field, Section};
 use super::events::References;
 use super::routes::Routes;
 use super::{HostConfig, Places, Sources, mounts, values};
 use crate::function::{
-    ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
-    DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
-    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PROVISIONED_RANGE, STREAM_RANGE, TIMEOUT_RANGE,
-    WEIGHT_RANGE,
+    ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_TIMEOUT,
+    DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec, Isolation, LOG_RANGE, Limits, MEMORY_RANGE,
+    PROVISIONED_RANGE, STREAM_RANGE, TIMEOUT_RANGE, WEIGHT_RANGE,
 };
-use crate::runtime::{ComponentError, Inspected, inspect};
+use crate::runtime::{ComponentError, Inspected, Inspections, inspect_all};
 
 /// What the tables say.
 pub(super) struct Read<'a> {
     pub(super) references: References<'a>,
     pub(super) functions: Vec<FunctionSpec>,
     pub(super) places: Places,
+    pub(super) inspected: BTreeMap<PathBuf, Arc<Inspected>>,
     pub(super) value_files: Vec<PathBuf>,
 }
 
@@ -29,8 +31,10 @@ pub(super) fn read_all<'a>(
     folder: &Path,
     sources: Sources<'_>,
 ) -> Read<'a> {
+    let tables = root.table("function").entries();
     let mut reader = Reader {
         places: Places::new(),
+        inspections: inspect_components(&tables, folder),
         host,
         folder,
         sources,
@@ -41,7 +45,7 @@ pub(super) fn read_all<'a>(
         references: References::default(),
     };
     let mut functions = Vec::new();
-    for (name, field) in root.table("function").entries() {
+    for (name, field) in tables {
         let name = FunctionName::new(name).inspect_err(|_| {
             field.secret_problem(
                 "cannot name a function",
@@ -58,12 +62,25 @@ pub(super) fn read_all<'a>(
     }
     reader.check_promises(&functions);
     reader.routes.check(root.report());
+    let inspected = reader.inspections.into_iter();
+    let inspected = inspected.filter_map(|(file, it)| Some((file, it.ok()?)));
     Read {
+        inspected: inspected.collect(),
         references: reader.references,
         functions,
         places: reader.places,
         value_files: reader.value_files,
     }
+}
+
+/// Inspects the components that are named, each once, however many functions have it.
+fn inspect_components(tables: &[(&str, Field<'_>)], folder: &Path) -> Inspections {
+    let files = tables.iter().filter_map(|(_, field)| {
+        let component = field.value().get("component")?;
+        Some(folder.join(component.get_ref().as_str()?))
+    });
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    inspect_all(files.collect(), threads)
 }
 
 fn placeholder() -> FunctionName {
@@ -76,6 +93,7 @@ struct Reader<'a, 'h> {
     sources: Sources<'h>,
     references: References<'a>,
     places: Places,
+    inspections: Inspections,
     value_files: Vec<PathBuf>,
     routes: Routes,
     reserved: Promises<'a>,
@@ -129,7 +147,7 @@ impl<'a> Reader<'a, '_> {
         &mut self,
         name: &FunctionName,
         section: &Section<'_>,
-    ) -> (ComponentSource, Option<Inspected>) {
+    ) -> (ComponentSource, Option<Arc<Inspected>>) {
         let nowhere = (ComponentSource::File(PathBuf::new()), None);
         let source = section.get("source");
         let component = section.get("component");
@@ -154,13 +172,17 @@ impl<'a> Reader<'a, '_> {
                 let file = self
                     .folder
                     .join(component.string("functions/hello.wasm").unwrap_or(""));
-                let inspected = component.value().is_str().then(|| inspect(&file));
-                let inspected = inspected.and_then(|inspected| {
+                let inspected = self.inspections.get(&file).and_then(|inspected| {
                     let problem = |error: &ComponentError| {
                         component.problem(error.to_string(), error.remedy());
                     };
-                    let wrong = |errors: &Vec<ComponentError>| errors.iter().for_each(problem);
-                    inspected.inspect_err(wrong).ok()
+                    match inspected {
+                        Ok(inspected) => Some(Arc::clone(inspected)),
+                        Err(errors) => {
+                            errors.iter().for_each(problem);
+                            None
+                        }
+                    }
                 });
                 (ComponentSource::File(file), inspected)
             }
@@ -220,21 +242,17 @@ impl<'a> Reader<'a, '_> {
         Some(reserved)
     }
 
-    fn provisioned(&mut self, name: &FunctionName, section: &Section<'a>) -> u32 {
-        let Some(field) = section.get("provisioned") else {
-            return DEFAULT_PROVISIONED;
-        };
-        let Some(provisioned) = field.number(PROVISIONED_RANGE) else {
-            return DEFAULT_PROVISIONED;
-        };
+    fn provisioned(&mut self, name: &FunctionName, section: &Section<'a>) -> Option<u32> {
+        let field = section.get("provisioned")?;
+        let provisioned = field.number(PROVISIONED_RANGE)?;
         self.provisioned.0.push((name.clone(), provisioned, field));
-        provisioned
+        Some(provisioned)
     }
 
     fn check_promises(&self, functions: &[FunctionSpec]) {
         let concurrency = self.host.admission.concurrency;
-        // Only what the operator wrote is a promise: the default is what the pool keeps
-        // ready as long as there is room.
+        // Only what the operator wrote is a promise: the others keep ready what there is
+        // room for.
         self.provisioned
             .check(self.host.runtime.ready, "provisioned", "ready");
         self.reserved

@@ -10,7 +10,7 @@ use super::{
     AdminConfig, AdmissionConfig, HostConfig, HttpConfig, Identity, LogConfig, MetricsConfig,
     Overrides, RuntimeConfig, Sources, mounts,
 };
-use crate::function::{ByteSize, MEMORY_RANGE};
+use crate::function::{ByteSize, MEMORY_RANGE, PROVISIONED_RANGE};
 use crate::runtime::MemoryReset;
 use crate::telemetry::LogInvocations;
 
@@ -22,6 +22,15 @@ const ADMISSION_WAIT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration
 const MEMORY_BUDGET_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(16 << 20);
 /// As many as there are invocations at most.
 const READY_RANGE: RangeInclusive<u32> = 0..=10_000;
+/// As `provisioned` of one function.
+const READY_PER_FUNCTION_RANGE: RangeInclusive<u32> = PROVISIONED_RANGE;
+/// Up to the largest budget; 0 keeps none ready.
+const READY_MEMORY_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16 << 20);
+/// Each takes up to five of the 65 530 memory maps that Linux gives a process by default.
+const MAPPED_RANGE: RangeInclusive<u32> = 1..=10_000;
+/// The keeper looks once a second; a day is as good as always.
+const REST_AFTER_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(24);
 /// Up to the longest timeout of a function.
 const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_mins(15);
 /// 0 would mean "at once" to some and "never" to others.
@@ -116,6 +125,16 @@ fn runtime(section: &Section<'_>, default: &RuntimeConfig) -> RuntimeConfig {
             .and_then(|field| field.size(MEMORY_BUDGET_RANGE)),
         max_memory: section.size("max-memory", default.max_memory, MEMORY_RANGE),
         ready: section.number("ready", default.ready, READY_RANGE),
+        ready_per_function: section.number(
+            "ready-per-function",
+            default.ready_per_function,
+            READY_PER_FUNCTION_RANGE,
+        ),
+        ready_memory: section
+            .get("ready-memory")
+            .and_then(|field| field.size(READY_MEMORY_RANGE)),
+        mapped: section.number("mapped", default.mapped, MAPPED_RANGE),
+        rest_after: section.duration("rest-after", default.rest_after, REST_AFTER_RANGE),
         memory_reset: section.choice(
             "memory-reset",
             default.memory_reset,

@@ -105,6 +105,10 @@ fn every_key_of_the_host_counts() {
         memory-budget = "4GiB"
         max-memory = "1GiB"
         ready = 20
+        ready-per-function = 6
+        ready-memory = "3MiB"
+        mapped = 30
+        rest-after = "7s"
         drain-timeout = "5s"
         header-timeout = "1s"
         body-timeout = "2s"
@@ -144,6 +148,10 @@ fn every_key_of_the_host_counts() {
             memory_budget: Some(ByteSize::mib(4096)),
             max_memory: ByteSize::mib(1024),
             ready: 20,
+            ready_per_function: 6,
+            ready_memory: Some(ByteSize::mib(3)),
+            mapped: 30,
+            rest_after: Duration::from_secs(7),
             memory_reset: MemoryReset::Memset,
         },
         log: LogConfig {
@@ -225,7 +233,7 @@ fn every_key_of_a_function_counts() {
             },
             isolation: Isolation::Reuse,
             reserved_concurrency: Some(100),
-            provisioned: 7,
+            provisioned: Some(7),
             weight: 50,
             arguments: ["--mode", "fast"].map(str::to_owned).into(),
             environment: [("GREETING", "hello"), ("MOTD", "hi"), ("REGION", "north")]
@@ -290,6 +298,14 @@ fn both_ends_of_each_range_are_allowed_and_nothing_beyond() {
             &["\"1048575B\"", "\"4097MiB\""],
         ),
         ("ready", &["0", "10_000"], &["10_001"]),
+        ("ready-per-function", &["0", "1000"], &["1001"]),
+        ("ready-memory", &["0", "\"16384GiB\""], &["\"16385GiB\""]),
+        ("mapped", &["1", "10_000"], &["0", "10_001"]),
+        (
+            "rest-after",
+            &["\"1s\"", "\"24h\""],
+            &["\"999ms\"", "\"25h\""],
+        ),
         ("drain-timeout", &["0", "\"15m\""], &["\"901s\""]),
         (
             "header-timeout",

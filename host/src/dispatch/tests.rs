@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::*;
 use crate::function::{ComponentSource, FunctionSpec};
 use crate::invocation::{NoOutbox, Trigger};
-use crate::runtime::{Compiler, MemoryReset, Runtime, RuntimeOptions, Share};
+use crate::runtime::{Compiler, MemoryReset, Runtime, RuntimeOptions, Share, inspect};
 use crate::telemetry::{Log, LogInvocations, Metrics};
 
 /// A component that handles direct invocations: it answers nothing.
@@ -67,7 +67,7 @@ impl Written {
 
 fn spec(component: &std::path::Path) -> FunctionSpec {
     FunctionSpec {
-        provisioned: 0,
+        provisioned: Some(0),
         ..FunctionSpec::new(
             FunctionName::new("f").unwrap(),
             ComponentSource::File(component.to_owned()),
@@ -90,19 +90,25 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
     let options = RuntimeOptions {
         slots: 2,
         ready: 0,
+        ready_per_function: 0,
+        ready_memory: 0,
+        mapped: 1,
+        rest_after: Duration::from_secs(1),
         max_memory: 1 << 20,
         memory_reset: MemoryReset::Memset,
         memory_budget: 64 << 20,
         cores: 1,
         state: folder.path().to_owned(),
         compiler: Compiler::InProcess,
+        blocking: tokio::runtime::Handle::current(),
         arn_prefix: "arn:aws:lambda:x:0:function:".to_owned(),
     };
     let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox)).unwrap();
     let spec = spec(&component);
     let lane = Admission::new(1, Duration::ZERO, [&spec].into_iter()).lane(&spec.name);
     let share = Share::new(spec.weight, 1);
-    let version = runtime.load(spec, &component, "$LATEST", share).await;
+    let inspected = Arc::new(inspect(&component).unwrap());
+    let version = runtime.load(spec, &inspected, "$LATEST", share).await;
     let function = Function {
         version: version.unwrap_or_else(|errors| panic!("{errors:?}")),
         lane,

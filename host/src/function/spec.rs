@@ -17,10 +17,6 @@ pub const DEFAULT_PAYLOAD: ByteSize = ByteSize::mib(6);
 /// What one invocation may write to stdout and stderr together: enough for a
 /// long stack trace, little enough that a flood costs nobody.
 pub const DEFAULT_LOG_BYTES: ByteSize = ByteSize::kib(64);
-/// Instances kept ready per function: one for the event that comes now, one
-/// for the event that comes while the first is being replaced.
-pub const DEFAULT_PROVISIONED: u32 = 2;
-
 /// The share of the cores of a function that names none.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
@@ -208,8 +204,8 @@ pub struct FunctionSpec {
     /// Concurrency set aside for the function, which is also the most it gets.
     /// None: it shares what nobody reserved.
     pub reserved_concurrency: Option<u32>,
-    /// Ready instances kept.
-    pub provisioned: u32,
+    /// Ready instances kept, always. None: it follows from what the function gets.
+    pub provisioned: Option<u32>,
     /// Its share of the cores when they are contended, relative to the others'.
     pub weight: u32,
     /// Arguments, after the function's name.
@@ -244,7 +240,7 @@ impl FunctionSpec {
             limits: Limits::default(),
             isolation: Isolation::default(),
             reserved_concurrency: None,
-            provisioned: DEFAULT_PROVISIONED,
+            provisioned: None,
             weight: DEFAULT_WEIGHT,
             arguments: Vec::new(),
             environment: Vec::new(),

@@ -51,6 +51,29 @@ impl Door {
     }
 }
 
+/// How each handler of a component is called, if there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doors([Option<Door>; Handler::ALL.len()]);
+
+impl Doors {
+    /// What is said of each handler.
+    #[must_use]
+    pub fn of(door: impl Fn(Handler) -> Option<Door>) -> Self {
+        Self(Handler::ALL.map(door))
+    }
+
+    /// How this one is called.
+    #[must_use]
+    pub fn of_handler(&self, handler: Handler) -> Option<Door> {
+        self.0[handler as usize]
+    }
+
+    /// Those that there are.
+    pub fn all(&self) -> impl Iterator<Item = Door> + use<> {
+        self.0.into_iter().flatten()
+    }
+}
+
 /// An interface that a component may export for a kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {

@@ -210,6 +210,11 @@ impl MemoryLimiter {
         &self.charge.budget
     }
 
+    /// What is held now, in bytes.
+    pub(crate) fn held(&self) -> u64 {
+        self.charge.bytes
+    }
+
     /// The most that was held since [`Self::begin`], in bytes.
     pub(crate) fn peak(&self) -> u64 {
         self.peak

@@ -3,8 +3,21 @@
 //!
 //! The product is machine code that the host trusts, so it is kept in a
 //! directory that only this user reads (0700, files 0400), each file with a MAC
-//! under a key that is kept elsewhere. It is verified once per process and
-//! mapped through the very descriptor that was verified.
+//! under a key that is kept elsewhere. It is verified once per process, and mapped
+//! through the very descriptor that was verified.
+//!
+//! Code that was unmapped and is mapped again is not read as a whole again: it is the
+//! verified file if the descriptor through which it is mapped shows the same
+//! [`Identity`], down to the time of its last change, which the kernel keeps and nobody
+//! sets. Who could change the file without a trace in it (the owner of the machine's
+//! clock, or of its disk) could as well change it under a mapping that stays. A file
+//! that changed within the last tick of that clock is not remembered, but verified once
+//! more.
+//!
+//! Beside the code lies a note, authenticated by the same key: that this component was
+//! linked, instantiated and found to have handlers of the right types by this very
+//! program, and with how much memory and fuel. With it a version need not be
+//! instantiated, nor its code be mapped, when the host starts.
 
 use std::fs::{File, FileTimes, OpenOptions};
 use std::hash::{Hash, Hasher};
@@ -13,6 +26,8 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -21,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::identity::Identity;
 use crate::hex::hex;
 
 /// Lambda's limit for a function's code is 50 MB zipped; a component may be
@@ -108,6 +124,56 @@ pub(crate) struct Cache {
     directory: PathBuf,
     key: Vec<u8>,
     compiler: Compiler,
+    /// Names this very program: what another one found of a component is not known to
+    /// hold here.
+    program: String,
+    /// Held by who compiles or tidies up: each compiler uses all cores, and leaves files
+    /// that are not whole yet.
+    at_work: Mutex<()>,
+}
+
+/// Machine code that is mapped.
+pub(crate) struct Mapping {
+    pub(crate) component: Component,
+    /// By which the file is known again; None if a change of it might not show.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// Why machine code is not mapped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MapError {
+    /// It is not there.
+    #[error("it is gone")]
+    Missing,
+    /// It is not what the compiler wrote.
+    #[error("it was changed")]
+    Changed,
+    /// The system has no room for it now.
+    #[error("{0}")]
+    NoRoom(std::io::Error),
+    /// The engine does not take it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl MapError {
+    fn open(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Missing,
+            // Of a file in the way, such as a symbolic link.
+            _ if error.raw_os_error() == Some(libc::ELOOP) => Self::Changed,
+            _ => Self::NoRoom(error),
+        }
+    }
+}
+
+/// What was found of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// What its instance holds at first, in bytes.
+    pub(crate) memory: u64,
+    /// What its start functions used.
+    pub(crate) fuel: u64,
 }
 
 impl Cache {
@@ -137,7 +203,27 @@ impl Cache {
             directory,
             key,
             compiler,
+            program: program(),
+            at_work: Mutex::default(),
         })
+    }
+
+    /// The name of a component's files.
+    pub(crate) fn name(engine: &Engine, digest: &Digest) -> String {
+        format!("{}-{}", digest.as_str(), compatibility(engine))
+    }
+
+    /// Where the machine code of this name is.
+    pub(crate) fn code_file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.cwasm"))
+    }
+
+    fn mac_file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.mac"))
+    }
+
+    fn note_file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.note"))
     }
 
     /// The machine code of a component, from the cache or the compiler, whose process
@@ -148,32 +234,117 @@ impl Cache {
         digest: &Digest,
         component: &[u8],
         cancelled: &CancellationToken,
-    ) -> Result<Component, CompileError> {
-        let name = format!("{}-{}", digest.as_str(), compatibility(engine));
-        let code = self.directory.join(format!("{name}.cwasm"));
-        let mac = self.directory.join(format!("{name}.mac"));
-        if let Some(Ok(component)) = self.load(engine, &name, &code, &mac) {
-            note_use([&code, &mac]);
-            return Ok(component);
+    ) -> Result<Mapping, CompileError> {
+        let name = Self::name(engine, digest);
+        let mac = self.mac_file(&name);
+        if let Ok(mapping) = self.map(engine, &name, None) {
+            note_use(&mac);
+            return Ok(mapping);
         }
-        let bytes = self.compile(engine, &name, component, cancelled)?;
-        write_file(
-            &mac,
-            &self.mac(&name, &bytes).finalize().into_bytes(),
-            0o400,
-        )?;
-        write_file(&code, &bytes, 0o400)?;
-        match self.load(engine, &name, &code, &mac) {
-            Some(loaded) => loaded.map_err(CompileError::Load),
-            None => Err(CompileError::Load(
-                "what was just compiled is not what was read back; look at the disk".into(),
-            )),
+        let bytes = {
+            let _alone = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+            if cancelled.is_cancelled() {
+                return Err(CompileError::Cancelled);
+            }
+            // Somebody else may have compiled it meanwhile.
+            if let Ok(mapping) = self.map(engine, &name, None) {
+                return Ok(mapping);
+            }
+            self.compile(engine, &name, component, cancelled)?
+        };
+        let authentic = self.mac(&name, &bytes).finalize().into_bytes();
+        write_file(&mac, &authentic, 0o400)?;
+        write_file(&self.code_file(&name), &bytes, 0o400)?;
+        self.map(engine, &name, None).map_err(|error| {
+            CompileError::Load(match error {
+                MapError::Refused(why) => why,
+                other => format!(
+                    "what was just compiled is not what was read back: {other}; look at the disk"
+                ),
+            })
+        })
+    }
+
+    /// Maps what the cache has, if it is whole and ours. It is not read again if it is
+    /// the file that is known, and nobody has changed it since.
+    pub(crate) fn map(
+        &self,
+        engine: &Engine,
+        name: &str,
+        known: Option<&Identity>,
+    ) -> Result<Mapping, MapError> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(self.code_file(name))
+            .map_err(MapError::open)?;
+        let look = |file: &File| file.metadata().map(|metadata| Identity::of(&metadata));
+        // Before it is read: a change while it is read shows afterwards.
+        let identity = look(&file).map_err(MapError::NoRoom)?;
+        let remembered = known == Some(&identity);
+        if !remembered {
+            let expected = std::fs::read(self.mac_file(name)).map_err(MapError::open)?;
+            let mut bytes = Vec::with_capacity(usize::try_from(identity.size).unwrap_or(0));
+            file.read_to_end(&mut bytes).map_err(MapError::NoRoom)?;
+            let mac = self.mac(name, &bytes);
+            mac.verify_slice(&expected).map_err(|_| MapError::Changed)?;
         }
+        let component = map(engine, &file).map_err(MapError::Refused)?;
+        let remembers = remembered || identity.shows_changes();
+        Ok(Mapping {
+            component,
+            identity: remembers.then_some(identity),
+        })
+    }
+
+    /// What this program has found of a component before, if its machine code is as it
+    /// was then.
+    pub(crate) fn note(&self, name: &str) -> Option<Note> {
+        let text = std::fs::read_to_string(self.note_file(name)).ok()?;
+        let (body, mac) = text.trim_end().rsplit_once(' ')?;
+        let expected: Vec<u8> = (0..mac.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(mac.get(at..at + 2)?, 16).ok())
+            .collect::<Option<_>>()?;
+        self.note_mac(name, body).verify_slice(&expected).ok()?;
+        let words: Vec<&str> = body.split(' ').collect();
+        let [program, identity, memory, fuel] = words.as_slice() else {
+            return None;
+        };
+        let code = std::fs::symlink_metadata(self.code_file(name)).ok()?;
+        let mac = self.mac_file(name);
+        if *program != self.program
+            || *identity != Identity::of(&code).to_string()
+            || !mac.is_file()
+        {
+            return None;
+        }
+        note_use(&mac);
+        Some(Note {
+            memory: memory.parse().ok()?,
+            fuel: fuel.parse().ok()?,
+        })
+    }
+
+    /// Writes down what was found. If that fails, it is found again at the next start.
+    pub(crate) fn write_note(&self, name: &str, note: Note) {
+        let Ok(code) = std::fs::symlink_metadata(self.code_file(name)) else {
+            return;
+        };
+        let (identity, Note { memory, fuel }) = (Identity::of(&code), note);
+        let body = format!("{} {identity} {memory} {fuel}", self.program);
+        let mac = hex(&self.note_mac(name, &body).finalize().into_bytes());
+        // Half of it is none: it need not wait for the disk.
+        let file = self.note_file(name);
+        let _ = replace(&file, format!("{body} {mac}\n").as_bytes(), 0o400, |_| {
+            Ok(())
+        });
     }
 
     /// Deletes what no engine of this kind can use, what nobody used in a long
     /// time, and what a crash left half written.
     pub(crate) fn prune(&self, engine: &Engine) {
+        let _alone = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let suffix = format!("-{}", compatibility(engine));
         let Ok(entries) = std::fs::read_dir(&self.directory) else {
             return;
@@ -183,11 +354,13 @@ impl Cache {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            let kept = [".cwasm", ".mac"]
+            let stem = [".cwasm", ".mac", ".note"]
                 .iter()
-                .filter_map(|ending| name.strip_suffix(ending))
-                .any(|stem| stem.ends_with(&suffix));
-            if !kept || !was_used(&path, KEEP) {
+                .find_map(|ending| name.strip_suffix(ending))
+                .filter(|stem| stem.ends_with(&suffix));
+            // The code itself is never touched: it is known by its times.
+            let used = stem.is_some_and(|stem| was_used(&self.mac_file(stem), KEEP));
+            if !used {
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -201,24 +374,9 @@ impl Cache {
         mac
     }
 
-    /// What the cache has, if it is whole and ours.
-    fn load(
-        &self,
-        engine: &Engine,
-        name: &str,
-        code: &Path,
-        mac: &Path,
-    ) -> Option<Result<Component, String>> {
-        let expected = std::fs::read(mac).ok()?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(code)
-            .ok()?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
-        self.mac(name, &bytes).verify_slice(&expected).ok()?;
-        Some(map(engine, &file))
+    /// Not to be taken for the MAC of code: no name begins so.
+    fn note_mac(&self, name: &str, body: &str) -> Hmac<Sha256> {
+        self.mac("note:", format!("{name} {body}").as_bytes())
     }
 
     fn compile(
@@ -249,12 +407,12 @@ impl Cache {
     }
 }
 
-/// Notes that files of the cache were of use, once a day. If that fails, they are
-/// compiled again in a month.
-fn note_use(files: [&Path; 2]) {
-    let times = FileTimes::new().set_modified(SystemTime::now());
-    for file in files.into_iter().filter(|file| !was_used(file, DAY)) {
-        let _ = File::open(file).and_then(|file| file.set_times(times));
+/// Notes that a component was of use, by the time of its MAC's file, once a day. If that
+/// fails, it is compiled again in a month.
+fn note_use(mac: &Path) {
+    if !was_used(mac, DAY) {
+        let times = FileTimes::new().set_modified(SystemTime::now());
+        let _ = File::open(mac).and_then(|file| file.set_times(times));
     }
 }
 
@@ -279,19 +437,37 @@ fn map(engine: &Engine, file: &File) -> Result<Component, String> {
 
 /// Writes a file so that it is whole or not there: a crash leaves the old one.
 fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CompileError> {
-    let temporary = path.with_extension(format!("{}.new", std::process::id()));
+    replace(path, bytes, mode, File::sync_data).map_err(CompileError::io("cannot write", path))
+}
+
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    settle: impl FnOnce(&File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    // Two may write the same at once.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.new", std::process::id()));
     let _ = std::fs::remove_file(&temporary);
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(CompileError::io("cannot write", path))
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    settle(&file)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Names this program: a file that no other is, and that nobody has changed since.
+fn program() -> String {
+    match std::fs::metadata("/proc/self/exe") {
+        Ok(metadata) => Identity::of(&metadata).to_string(),
+        // Then nothing holds beyond this start.
+        Err(_) => uuid::Uuid::new_v4().to_string(),
+    }
 }
 
 /// Names the engine's settings, version and processor features: what was
@@ -417,25 +593,31 @@ mod tests {
         // A component without anything, and one with a custom section.
         let used = b"\0asm\x0d\0\x01\0".to_vec();
         let unused = [used.as_slice(), b"\0\x03\x01a\0"].concat();
-        let code = |bytes: &[u8]| {
+        let note = Note { memory: 1, fuel: 2 };
+        let files = |bytes: &[u8]| {
             let digest = Digest::of(bytes);
             let wanted = CancellationToken::new();
             cache.get(&engine, &digest, bytes, &wanted).unwrap();
-            let name = format!("{}-{}", digest.as_str(), compatibility(&engine));
-            cache.directory.join(format!("{name}.cwasm"))
+            let name = Cache::name(&engine, &digest);
+            cache.write_note(&name, note);
+            [
+                cache.code_file(&name),
+                cache.mac_file(&name),
+                cache.note_file(&name),
+            ]
         };
-        let (used_code, unused_code) = (code(&used), code(&unused));
+        let (used_files, unused_files) = (files(&used), files(&unused));
         let long_ago = FileTimes::new().set_modified(SystemTime::now() - KEEP * 2);
-        for file in [&used_code, &unused_code] {
+        for file in used_files.iter().chain(&unused_files) {
             File::open(file).unwrap().set_times(long_ago).unwrap();
         }
         let other = cache.directory.join("0123-4567.cwasm");
         std::fs::write(&other, "of another engine").unwrap();
         // From the cache.
-        code(&used);
+        files(&used);
         cache.prune(&engine);
-        assert!(used_code.exists());
-        assert!(!unused_code.exists());
+        assert!(used_files.iter().all(|file| file.exists()));
+        assert!(!unused_files.iter().any(|file| file.exists()));
         assert!(!other.exists());
     }
 
@@ -491,6 +673,9 @@ mod tests {
         for (from, to) in files(&theirs).iter().zip(files(&ours)) {
             std::fs::copy(from, to).unwrap();
         }
+        let name = Cache::name(&ours, &digest);
+        let mapped = cache.map(&ours, &name, None).map(|_| ());
+        assert!(matches!(mapped, Err(MapError::Changed)), "{mapped:?}");
         cache.get(&ours, &digest, component, &wanted).unwrap();
         let [own, other] = [&ours, &theirs].map(|engine| std::fs::read(&files(engine)[0]).unwrap());
         assert_ne!(own, other, "it is compiled again");

@@ -34,12 +34,14 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// What is held until it has ended in the instance, whoever still waits for it.
     pub(super) hold: Box<dyn Any + Send>,
+    /// Its place in an instance.
+    pub(super) place: Option<Place>,
     pub(super) ended: oneshot::Sender<Result<Answer, Failure>>,
 }
 
 /// What is known of a worker outside of its instance.
 pub(super) struct Worker {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<Job>>,
     inside: Arc<Inside>,
 }
 
@@ -82,7 +84,7 @@ impl Inside {
 }
 
 /// A request that is inside.
-struct Place(Arc<Inside>);
+pub(super) struct Place(Arc<Inside>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -104,7 +106,7 @@ impl Workers {
     }
 
     /// Gives a job to a worker on this core that has room; gives it back if none has.
-    pub(super) fn give(&self, core: usize, mut job: Job) -> Result<Entered, Job> {
+    pub(super) fn give(&self, core: usize, mut job: Box<Job>) -> Result<Entered, Box<Job>> {
         let mut workers = self.on(core);
         workers.retain(|worker| !worker.jobs.is_closed());
         for worker in workers.iter() {
@@ -117,7 +119,7 @@ impl Workers {
     }
 
     /// Adds a worker to this core, and gives it its first job.
-    pub(super) fn start(&self, core: usize, lifetime: u32, job: Job) -> (Entered, Serving) {
+    pub(super) fn start(&self, core: usize, lifetime: u32, job: Box<Job>) -> (Entered, Serving) {
         let (jobs, taken) = mpsc::channel(AT_ONCE as usize);
         let inside = Arc::new(Inside {
             running: AtomicU32::new(0),
@@ -153,7 +155,7 @@ impl Workers {
 }
 
 impl Worker {
-    fn give(&self, job: Job) -> Result<Entered, Job> {
+    fn give(&self, mut job: Box<Job>) -> Result<Entered, Box<Job>> {
         let inside = &self.inside;
         let full = inside.running.fetch_add(1, Ordering::Relaxed) >= AT_ONCE;
         let place = Place(Arc::clone(inside));
@@ -161,17 +163,10 @@ impl Worker {
             return Err(job);
         }
         let (deadline, request_id) = (job.deadline, job.call.request_id);
-        let job = Job {
-            hold: Box::new((job.hold, place)),
-            ..job
-        };
+        job.place = Some(place);
         self.jobs.try_send(job).map_err(|error| {
             let mut job = error.into_inner();
-            if let Ok(held) = job.hold.downcast::<(Box<dyn Any + Send>, Place)>() {
-                job.hold = held.0;
-            } else {
-                job.hold = Box::new(());
-            }
+            job.place = None;
             job
         })?;
         // The last that it takes.
@@ -218,7 +213,7 @@ impl Entered {
 
 /// What an instance serves.
 pub(super) struct Serving {
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Box<Job>>,
     inside: Arc<Inside>,
 }
 
@@ -261,7 +256,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(IDLE.as_secs() + 1);
 async fn accept(
     accessor: &Accessor<State>,
     handler: TypedFunc<Params03, Results03>,
-    jobs: &mut mpsc::Receiver<Job>,
+    jobs: &mut mpsc::Receiver<Box<Job>>,
     inside: &Arc<Inside>,
 ) -> wasmtime::Result<()> {
     // Closed when the last task has ended.
@@ -303,7 +298,7 @@ async fn accept(
 /// One request, inside.
 struct Task {
     handler: TypedFunc<Params03, Results03>,
-    job: Job,
+    job: Box<Job>,
     inside: Arc<Inside>,
     _running: mpsc::Sender<()>,
 }
@@ -315,8 +310,9 @@ impl AccessorTask<State, HasSelf<State>> for Task {
             call,
             deadline,
             hold: _hold,
+            place: _place,
             ended,
-        } = self.job;
+        } = *self.job;
         let request_id = call.request_id;
         let last = self.inside.extend(deadline);
         let common = accessor.with(|mut access| -> wasmtime::Result<_> {

@@ -55,6 +55,9 @@ pub enum ComponentError {
     /// Its sections are not those of a component.
     #[error("no WebAssembly component that can be read: {0}")]
     Malformed(String),
+    /// The file is another one than was looked at before.
+    #[error("it was changed while it was deployed")]
+    Changed,
     /// It cannot be compiled.
     #[error("{0}")]
     Compile(CompileError),
@@ -117,6 +120,7 @@ impl ComponentError {
         match self {
             Self::Missing | Self::NotAFile => format!("correct the path, or {build}"),
             Self::Unreadable(_) => "make it readable".into(),
+            Self::Changed => "deploy it again once it is whole".into(),
             Self::TooLarge(_) => "make it smaller: strip debug information and unused code".into(),
             Self::CoreModule => format!("{build}, or wrap it with `wasm-tools component new`"),
             Self::CutShort(_) | Self::NotWasm(_) | Self::Malformed(_) => build.into(),

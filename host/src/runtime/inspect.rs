@@ -1,14 +1,18 @@
 //! What a component says of itself, without the engine: so that everything that is
 //! wrong with all components of a manifest can be told at once, before any is compiled.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmparser::{Parser, Payload};
 
-use super::{ComponentError, MAX_COMPONENT, NOT_CALLED};
+use super::identity::Identity;
+use super::{ComponentError, Digest, MAX_COMPONENT, NOT_CALLED};
 use crate::capability;
 use crate::function::{FunctionSpec, Isolation, PAYLOAD_RANGE};
-use crate::invocation::{Door, Handler};
+use crate::invocation::{Door, Doors, Handler};
 
 /// Reads a component and checks its form, its imports and its exports. That their types
 /// fit, and what is in its functions, is for the engine to say.
@@ -16,30 +20,99 @@ use crate::invocation::{Door, Handler};
 /// # Errors
 /// All that is wrong with it.
 pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
-    let bytes = read(file).map_err(|error| vec![error])?;
+    let (bytes, identity) = read(file).map_err(|error| vec![error])?;
     let names = Names::of(&bytes).map_err(|error| vec![error])?;
     let problems = names.problems();
     if problems.is_empty() {
         Ok(Inspected {
-            doors: Handler::ALL.map(|handler| names.door(handler)),
-            bytes,
+            file: file.to_owned(),
+            identity,
+            digest: Digest::of(&bytes),
+            doors: Doors::of(|handler| names.door(handler)),
         })
     } else {
         Err(problems)
     }
 }
 
-/// A component whose form, imports and exports are right.
+/// What [`inspect`] says of each file.
+pub type Inspections = BTreeMap<PathBuf, Result<Arc<Inspected>, Arc<Vec<ComponentError>>>>;
+
+/// Inspects each of these files once, on so many threads.
+#[must_use]
+pub fn inspect_all(files: BTreeSet<PathBuf>, threads: usize) -> Inspections {
+    let files: Vec<PathBuf> = files.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.push((file.clone(), inspect(file).map(Arc::new).map_err(Arc::new)));
+        }
+        found
+    };
+    // A thread costs more than a few components.
+    let threads = threads.min(files.len() / 16);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => found.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        found.into_iter().collect()
+    })
+}
+
+/// A component whose form, imports and exports are right. Its bytes are not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// The component.
-    pub bytes: Vec<u8>,
-    /// How each handler is called, if there is one.
-    doors: [Option<Door>; Handler::ALL.len()],
+    file: PathBuf,
+    identity: Identity,
+    digest: Digest,
+    doors: Doors,
 }
 
 impl Inspected {
+    /// Where it is.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Which component it is.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How its handlers are called.
+    #[must_use]
+    pub fn doors(&self) -> Doors {
+        self.doors
+    }
+
     fn door(&self, handler: Handler) -> Option<Door> {
-        self.doors[handler as usize]
+        self.doors.of_handler(handler)
+    }
+
+    /// Whether the file is as it was when it was inspected.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        std::fs::metadata(&self.file).is_ok_and(|metadata| Identity::of(&metadata) == self.identity)
+    }
+
+    /// The component.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the file is another one by now.
+    pub(super) fn read(&self) -> Result<Vec<u8>, ComponentError> {
+        let (bytes, _) = read(&self.file)?;
+        match Digest::of(&bytes) == self.digest {
+            true => Ok(bytes),
+            false => Err(ComponentError::Changed),
+        }
     }
 
     /// What of the function's configuration this component cannot do: the keys, with what
@@ -62,7 +135,7 @@ impl Inspected {
                 Some(ComponentError::NotConcurrent)
             }
             // Whatever else it exports is called on instances of its own.
-            Isolation::Reuse if self.doors.iter().flatten().all(|door| door.is_command()) => {
+            Isolation::Reuse if self.doors.all().all(Door::is_command) => {
                 Some(ComponentError::RunsOnce)
             }
             _ => None,
@@ -102,7 +175,7 @@ fn first<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<String> {
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
+fn read(file: &Path) -> Result<(Vec<u8>, Identity), ComponentError> {
     let unreadable = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => ComponentError::Missing,
         _ => ComponentError::Unreadable(error),
@@ -115,7 +188,9 @@ fn read(file: &Path) -> Result<Vec<u8>, ComponentError> {
     if metadata.len() > MAX_COMPONENT {
         return Err(ComponentError::TooLarge(metadata.len()));
     }
-    std::fs::read(file).map_err(unreadable)
+    let bytes = std::fs::read(file).map_err(unreadable)?;
+    // From before it was read: a change meanwhile shows.
+    Ok((bytes, Identity::of(&metadata)))
 }
 
 /// What a component imports and exports, as `package/interface@version`.

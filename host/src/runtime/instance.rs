@@ -11,6 +11,8 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::budget::{Budget, Denied, Need};
+use super::code::Mapped;
+use super::compile::Note;
 use super::engine::Clock;
 use super::handlers::{Exports, Handlers};
 use super::state::{Common, Current, MAX_HANDLES, State};
@@ -43,6 +45,8 @@ pub struct Instance {
     /// It was made for the event that it gets now: that was its start, and this
     /// is the first slice of its handler in ticks.
     pub(super) started: Option<u64>,
+    /// Last: the store goes first, and the code is mapped as long.
+    pub(super) code: Option<Arc<Mapped>>,
 }
 
 /// A store with every limit set.
@@ -147,6 +151,22 @@ pub(super) async fn govern<F: Future>(
 impl Instance {
     pub(super) fn store(&self) -> &Store<State> {
         &self.store
+    }
+
+    /// What it holds of the memory budget, in bytes.
+    pub(super) fn held(&self) -> u64 {
+        self.store.data().limiter.held()
+    }
+
+    /// What its start took, if it asked for nothing that differs from one function or
+    /// moment to the other: just after it was made.
+    pub(super) fn start(&self) -> Option<Note> {
+        let state = self.store.data();
+        let left = self.store.get_fuel().unwrap_or(0);
+        (!state.asked()).then(|| Note {
+            memory: state.limiter.peak(),
+            fuel: state.common.spec.limits.fuel_units().saturating_sub(left),
+        })
     }
 
     /// Runs the handler for an event under the function's limits. Answers also
@@ -378,6 +398,7 @@ impl Instance {
                     served: 0,
                     since: Instant::now(),
                     started: Some(first_slice),
+                    code: None,
                 }),
                 Err(error) => Err(Unavailable::from_error(&error, store.data())),
             }

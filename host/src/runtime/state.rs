@@ -144,6 +144,11 @@ impl State {
         self.current = Some(current);
     }
 
+    /// Whether the guest asked for anything of WASI.
+    pub(crate) fn asked(&self) -> bool {
+        self.wasi.is_some()
+    }
+
     /// Whether it serves several requests at once.
     pub(crate) fn serves_several(&self) -> bool {
         self.task.is_some() || !self.others.is_empty()

@@ -1,25 +1,29 @@
-//! A version that is loaded: its component linked, its handlers known, and the
+//! A version that is loaded: its handlers known, its code mapped or resting, and the
 //! pool of instances that wait for events.
+//!
+//! A version that gets nothing is asleep: nobody looks at it, and it holds nothing but
+//! what is known of it. Its first event wakes it. While it is awake the keeper looks after
+//! it: how many instances it keeps follows from what it gets (`demand`), unless its
+//! configuration says how many.
 
 use std::any::Any;
 use std::future::Future;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
-use wasmtime::component::InstancePre;
 
 use super::budget::Need;
+use super::code::{Code, Mapped};
 use super::concurrent::{Job, Workers};
 use super::cores;
-use super::handlers::Exports;
+use super::demand::{Bounds, Demand, Seen, WORTH_KEEPING};
 use super::instance::{Instance, Unavailable};
-use super::state::{Common, State};
+use super::state::Common;
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
-use crate::invocation::{Answer, Call, Door, Failure, Handler, StreamRequest};
+use crate::invocation::{Answer, Call, Door, Doors, Failure, Handler, StreamRequest};
 
 /// How long a component may take to instantiate: what its own start functions
 /// do. Lambda gives `Init` ten seconds.
@@ -38,9 +42,8 @@ const GIVEN_UP: Duration = Duration::from_millis(50);
 pub struct Version {
     /// What its instances have in common.
     pub common: Arc<Common>,
-    digest: Digest,
-    pre: InstancePre<State>,
-    exports: Exports,
+    code: Arc<Code>,
+    doors: Doors,
     shared: Arc<Shared>,
     /// Instances that wait, one shelf per core: memory that a core touched last
     /// is best used again by it.
@@ -49,9 +52,20 @@ pub struct Version {
     workers: Workers,
     /// How many wait, over all shelves.
     waiting: AtomicUsize,
+    /// How many shall wait.
+    wanted: AtomicUsize,
     /// Whether somebody makes up for those that were leased.
     refilling: AtomicBool,
     retired: AtomicBool,
+    /// Whether the keeper looks after it.
+    awake: AtomicBool,
+    /// It got an event since the keeper last looked.
+    touched: AtomicBool,
+    /// Instances that were missed since then.
+    missed: AtomicUsize,
+    /// The least that waited since then.
+    least: AtomicUsize,
+    demand: Mutex<Demand>,
 }
 
 /// An instance on loan.
@@ -92,35 +106,40 @@ impl Drop for Lease {
 impl Version {
     pub(super) fn new(
         common: Arc<Common>,
-        digest: Digest,
-        pre: InstancePre<State>,
-        exports: Exports,
+        code: Arc<Code>,
+        doors: Doors,
         shared: Arc<Shared>,
     ) -> Self {
+        let wanted = common.spec.provisioned.unwrap_or(0) as usize;
         Self {
             common,
-            digest,
-            pre,
-            exports,
+            code,
+            doors,
             workers: Workers::new(shared.cores),
             shelves: (0..shared.cores).map(|_| Mutex::default()).collect(),
             shared,
             waiting: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(wanted),
             refilling: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            awake: AtomicBool::new(false),
+            touched: AtomicBool::new(false),
+            missed: AtomicUsize::new(0),
+            least: AtomicUsize::new(0),
+            demand: Mutex::default(),
         }
     }
 
     /// Whether it exports this handler.
     #[must_use]
     pub fn handles(&self, handler: Handler) -> bool {
-        self.exports.door(handler).is_some()
+        self.door(handler).is_some()
     }
 
     /// How the handler is called, if there is one.
     #[must_use]
     pub fn door(&self, handler: Handler) -> Option<Door> {
-        self.exports.door(handler)
+        self.doors.of_handler(handler)
     }
 
     fn shelf(&self, index: usize) -> std::sync::MutexGuard<'_, Vec<Instance>> {
@@ -131,8 +150,8 @@ impl Version {
 
     /// Whether another instance should wait.
     fn wants_more(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < self.common.spec.provisioned as usize
-            && self.shared.waiting.load(Ordering::Relaxed) < self.shared.ready
+        self.waiting.load(Ordering::Relaxed) < self.wanted.load(Ordering::Relaxed)
+            && self.shared.has_room()
             && !self.retired.load(Ordering::Relaxed)
     }
 
@@ -159,21 +178,53 @@ impl Version {
         deadline: Instant,
         cpu: &mut Duration,
     ) -> Result<Instance, Unavailable> {
-        let budget = &self.shared.budget;
-        let (pre, common) = (&self.pre, &self.common);
-        Instance::make(pre, self.exports, common, budget, need, deadline, cpu).await
+        let (budget, common) = (&self.shared.budget, &self.common);
+        let code = match self.code.mapped() {
+            Some(code) => code,
+            None => self.come_back(deadline, cpu).await?,
+        };
+        let Mapped { pre, exports } = &*code;
+        let mut made = Instance::make(pre, *exports, common, budget, need, deadline, cpu).await?;
+        // Whoever has the instance holds the code; the keeper unmaps it.
+        made.code = Some(code);
+        Ok(made)
+    }
+
+    async fn come_back(
+        &self,
+        deadline: Instant,
+        cpu: &mut Duration,
+    ) -> Result<Arc<Mapped>, Unavailable> {
+        let back = self.code.come_back(&self.common.share, cpu);
+        match tokio::time::timeout_at(deadline.into(), back).await {
+            Ok(back) => back,
+            Err(_) => Err(Unavailable::TooSlow),
+        }
     }
 
     /// An instance for one event: one that waits, or a new one.
     ///
     /// # Errors
     /// As [`Self::instantiate`].
-    pub async fn lease(&self, deadline: Instant, cpu: &mut Duration) -> Result<Lease, Unavailable> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        deadline: Instant,
+        cpu: &mut Duration,
+    ) -> Result<Lease, Unavailable> {
+        if !self.touched.load(Ordering::Relaxed) {
+            // Pairs with `sleep`: either that sees the mark, or this that it sleeps.
+            self.touched.store(true, Ordering::SeqCst);
+            self.wake();
+        }
         let here = cores::current();
         for step in 0..self.shelves.len() {
             let taken = self.shelf(here + step).pop();
             if let Some(instance) = taken {
-                self.dropped(1);
+                let left = self.dropped(1, instance.held());
+                // Others may do the same at once: it is about right.
+                if left < self.least.load(Ordering::Relaxed) {
+                    self.least.store(left, Ordering::Relaxed);
+                }
                 let source = if instance.served > 0 {
                     &self.common.metrics.reused
                 } else {
@@ -187,7 +238,19 @@ impl Version {
             }
         }
         self.common.metrics.on_demand.inc();
-        Ok(Lease::new(self.instantiate(deadline, cpu).await?))
+        let before = *cpu;
+        let instance = self.instantiate(deadline, cpu).await?;
+        if cpu.saturating_sub(before) > WORTH_KEEPING {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Lease::new(instance))
+    }
+
+    /// The keeper looks after it from now on.
+    fn wake(self: &Arc<Self>) {
+        if !self.awake.swap(true, Ordering::SeqCst) {
+            self.shared.awake.add(Arc::clone(self));
+        }
     }
 
     /// Whether its instances serve several requests at once.
@@ -210,13 +273,14 @@ impl Version {
         cpu: &mut Duration,
     ) -> Result<Result<Answer, Failure>, Unavailable> {
         let (ended, end) = oneshot::channel();
-        let job = Job {
+        let job = Box::new(Job {
             request,
             call,
             deadline,
             hold,
+            place: None,
             ended,
-        };
+        });
         let core = cores::current();
         let entered = match self.workers.give(core, job) {
             Ok(entered) => entered,
@@ -269,6 +333,9 @@ impl Version {
         // Counted before somebody can take it.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared
+            .held
+            .fetch_add(instance.held(), Ordering::Relaxed);
         self.common.metrics.ready.inc();
         shelf.push(instance);
     }
@@ -316,44 +383,127 @@ impl Version {
         Ok(())
     }
 
+    /// Keeps so many from now on, since it was just deployed and nobody knows yet what it
+    /// gets. Not for one whose configuration says how many.
+    pub(super) fn begin_with(&self, wanted: usize) {
+        *self.demand() = Demand::fresh(wanted);
+        self.want(wanted);
+    }
+
+    /// The keeper looks after it until it sleeps.
+    pub(super) fn watch_over(self: &Arc<Self>) {
+        if self.wanted.load(Ordering::Relaxed) > 0 {
+            self.wake();
+        }
+    }
+
+    fn demand(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn want(&self, wanted: usize) {
+        if self.wanted.swap(wanted, Ordering::Relaxed) != wanted {
+            let gauge = i64::try_from(wanted).unwrap_or(i64::MAX);
+            self.common.metrics.wanted.set(gauge);
+        }
+    }
+
+    /// Looks after a version that is awake, with what has happened in the time that has
+    /// passed; answers whether it goes on to be.
+    pub(super) fn look_after(&self, passed: Duration, bounds: Bounds) -> bool {
+        if self.retired.load(Ordering::Acquire) {
+            self.touched.store(false, Ordering::Relaxed);
+            return false;
+        }
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let seen = Seen {
+            events: self.touched.swap(false, Ordering::AcqRel),
+            missed: self.missed.swap(0, Ordering::Relaxed),
+            least: self.least.swap(waiting, Ordering::Relaxed),
+        };
+        if seen.events {
+            self.code.touch();
+        }
+        self.reap();
+        if self.common.spec.provisioned.is_none() {
+            let wanted = self.demand().next(seen, passed, bounds);
+            self.want(wanted);
+            self.trim(wanted);
+        }
+        seen.events
+            || self.wanted.load(Ordering::Relaxed) > 0
+            || self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Nobody looks after it until its next event; answers whether that has come already.
+    pub(super) fn sleep(&self) -> bool {
+        self.awake.store(false, Ordering::SeqCst);
+        self.touched.load(Ordering::SeqCst) && !self.awake.swap(true, Ordering::SeqCst)
+    }
+
+    /// How long it has had no event; None if it keeps instances all the same.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        match self.common.spec.provisioned {
+            None | Some(0) => Some(self.demand().idle()),
+            Some(_) => None,
+        }
+    }
+
+    /// Keeps nothing, for the sake of others, until it gets events again.
+    pub(super) fn make_room(&self) {
+        self.begin_with(0);
+        self.clear();
+    }
+
     /// Drops instances that waited too long after they served.
-    pub(super) fn reap(&self) {
-        for shelf in &self.shelves {
-            let mut gone = Vec::new();
-            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut index = 0;
-            while index < shelf.len() {
-                if shelf[index].served > 0 && shelf[index].since.elapsed() > REUSE_IDLE {
-                    gone.push(shelf.swap_remove(index));
-                } else {
-                    index += 1;
-                }
-            }
-            drop(shelf);
-            self.dropped(gone.len());
+    fn reap(&self) {
+        self.drop_where(|instance| instance.served > 0 && instance.since.elapsed() > REUSE_IDLE);
+    }
+
+    /// Drops those that never served and are more than are wanted.
+    fn trim(&self, wanted: usize) {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let mut surplus = waiting.saturating_sub(wanted);
+        if surplus > 0 {
+            self.drop_where(|instance| {
+                let goes = surplus > 0 && instance.served == 0;
+                surplus -= usize::from(goes);
+                goes
+            });
         }
     }
 
     /// Drops what waits; answers how many there were.
     pub(super) fn clear(&self) -> usize {
+        self.drop_where(|_| true)
+    }
+
+    fn drop_where(&self, mut goes: impl FnMut(&Instance) -> bool) -> usize {
         let mut dropped = 0;
         for shelf in &self.shelves {
-            let instances =
-                std::mem::take(&mut *shelf.lock().unwrap_or_else(PoisonError::into_inner));
-            self.dropped(instances.len());
-            dropped += instances.len();
+            // The oldest first: the others may be in the processor's caches.
+            let gone: Vec<Instance> = {
+                let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+                shelf.extract_if(.., |instance| goes(instance)).collect()
+            };
+            if !gone.is_empty() {
+                self.dropped(gone.len(), gone.iter().map(Instance::held).sum());
+                dropped += gone.len();
+            }
         }
         dropped
     }
 
-    /// So many wait no more.
-    fn dropped(&self, count: usize) {
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    /// So many wait no more, which held so much; answers how many still do.
+    fn dropped(&self, count: usize, held: u64) -> usize {
+        let before = self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.shared.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.shared.held.fetch_sub(held, Ordering::Relaxed);
         self.common
             .metrics
             .ready
             .sub(i64::try_from(count).unwrap_or(i64::MAX));
+        before.saturating_sub(count)
     }
 
     /// No new events come: what waits is dropped, what runs ends.
@@ -361,12 +511,21 @@ impl Version {
         self.retired.store(true, Ordering::Release);
         self.workers.close();
         self.clear();
+        if self.wanted.load(Ordering::Relaxed) > 0 {
+            self.want(0);
+        }
     }
 
-    /// Whether this file is what the version was made from.
+    /// The component that it was made from.
     #[must_use]
-    pub fn is_current(&self, component: &Path) -> bool {
-        std::fs::read(component).is_ok_and(|bytes| Digest::of(&bytes) == self.digest)
+    pub fn digest(&self) -> &Digest {
+        self.code.digest()
+    }
+
+    /// Whether its machine code is mapped.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.code.mapped().is_some()
     }
 
     /// How many instances wait.
@@ -402,24 +561,37 @@ fn lifetime_at(address: usize) -> u32 {
     REUSE_SERVES.start + (hash % u64::from(REUSE_SERVES.end - REUSE_SERVES.start)) as u32
 }
 
-/// The versions that are loaded, for those who look after all of them.
+/// The versions that are awake: those that keep instances or got events lately.
 #[derive(Default)]
-pub(super) struct Loaded(Mutex<Vec<Weak<Version>>>);
+pub(super) struct Awake(Mutex<Vec<Arc<Version>>>);
 
-impl Loaded {
-    pub(super) fn add(&self, version: &Arc<Version>) {
-        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        versions.retain(|version| version.strong_count() > 0);
-        versions.push(Arc::downgrade(version));
+impl Awake {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, version: Arc<Version>) {
+        self.lock().push(version);
     }
 
     pub(super) fn each(&self) -> Vec<Arc<Version>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.lock().clone()
+    }
+
+    /// Lets those sleep for whom this answers false.
+    pub(super) fn retain(&self, stays: impl Fn(&Arc<Version>) -> bool) {
+        // Not under the lock: instances are dropped.
+        let asleep: Vec<Arc<Version>> = self.each().into_iter().filter(|it| !stays(it)).collect();
+        if asleep.is_empty() {
+            return;
+        }
+        self.lock()
+            .retain(|version| !asleep.iter().any(|it| Arc::ptr_eq(it, version)));
+        for version in asleep {
+            if version.sleep() {
+                self.add(version);
+            }
+        }
     }
 }
 

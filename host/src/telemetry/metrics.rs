@@ -43,23 +43,20 @@ const MEMORY_BUCKETS: [f64; 9] = [
     4_294_967_296.0,
 ];
 
+/// So many functions have their series from their deployment on. On a host with more, those
+/// of the others begin with their first event: what rests takes no memory, and no room in a
+/// scrape.
+const BEGIN_AT_ONCE: usize = 256;
+
 /// Everything the host counts.
 pub struct Metrics {
     registry: Registry,
-    invocations: IntCounterVec,
-    duration: HistogramVec,
-    cpu: CounterVec,
-    fuel: IntCounterVec,
-    memory: HistogramVec,
-    instantiations: IntCounterVec,
-    events: IntCounterVec,
-    running: IntGaugeVec,
-    ready: IntGaugeVec,
-    guest_dropped: IntCounterVec,
-    guest_log_truncated: IntCounterVec,
+    families: Arc<Families>,
     functions: Mutex<HashMap<FunctionName, Arc<FunctionMetrics>>>,
     /// What HTTP counts.
     pub http: HttpMetrics,
+    /// What is counted of machine code.
+    pub code: CodeMetrics,
     /// Events that wait for admission.
     pub admission_waiting: IntGauge,
     /// Whether the disk of the queues is full.
@@ -111,12 +108,19 @@ impl EventStep {
     }
 }
 
-/// The handles of one function.
+/// What is counted for one function. Its series are made when they are first needed:
+/// they take some 50 KiB, and of thousands of functions most rest.
 pub struct FunctionMetrics {
-    name: String,
-    invocations: IntCounterVec,
+    name: FunctionName,
+    families: Arc<Families>,
+    series: OnceLock<Box<FunctionSeries>>,
+    /// The function's own metrics.
+    pub guest: GuestMetrics,
+}
+
+/// The handles of one function.
+pub struct FunctionSeries {
     outcomes: [[OnceLock<IntCounter>; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
-    events: IntCounterVec,
     duration: Histogram,
     cpu: Counter,
     fuel: IntCounter,
@@ -131,12 +135,38 @@ pub struct FunctionMetrics {
     pub running: IntGauge,
     /// Instances that wait.
     pub ready: IntGauge,
+    /// Instances that shall wait.
+    pub wanted: IntGauge,
     /// Points of guest metrics that did not fit.
     pub guest_dropped: IntCounter,
     /// Invocations whose log output was cut off.
     pub log_truncated: IntCounter,
-    /// The function's own metrics.
-    pub guest: GuestMetrics,
+}
+
+/// The families with a series for each function.
+struct Families {
+    invocations: IntCounterVec,
+    duration: HistogramVec,
+    cpu: CounterVec,
+    fuel: IntCounterVec,
+    memory: HistogramVec,
+    leases: IntCounterVec,
+    events: IntCounterVec,
+    running: IntGaugeVec,
+    ready: IntGaugeVec,
+    wanted: IntGaugeVec,
+    guest_dropped: IntCounterVec,
+    guest_log_truncated: IntCounterVec,
+}
+
+/// What is counted of machine code.
+pub struct CodeMetrics {
+    /// Components whose machine code is mapped.
+    pub mapped: IntGauge,
+    /// Components whose machine code rests on the disk.
+    pub resting: IntGauge,
+    /// How often machine code was mapped.
+    pub mappings: IntCounter,
 }
 
 /// What the HTTP trigger counts.
@@ -220,7 +250,7 @@ impl Metrics {
         )?;
         let classes =
             ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| responses.with_label_values(&[class]));
-        Ok(Self {
+        let families = Families {
             invocations: counter_vec(
                 r,
                 "dunlin_invocations_total",
@@ -255,7 +285,7 @@ impl Metrics {
                 "The most that an invocation's memories and tables were together.",
                 &MEMORY_BUCKETS,
             )?,
-            instantiations: counter_vec(
+            leases: counter_vec(
                 r,
                 "dunlin_leases_total",
                 "Instances leased, by where they came from: ready, on_demand or reused.",
@@ -279,6 +309,12 @@ impl Metrics {
                 "Instances that wait for an event.",
                 &["function"],
             )?,
+            wanted: gauge_vec(
+                r,
+                "dunlin_instances_wanted",
+                "Instances that shall wait for an event.",
+                &["function"],
+            )?,
             guest_dropped: counter_vec(
                 r,
                 "dunlin_guest_metrics_dropped_total",
@@ -291,6 +327,9 @@ impl Metrics {
                 "Invocations whose output went over the log limit.",
                 &["function"],
             )?,
+        };
+        Ok(Self {
+            families: Arc::new(families),
             functions: Mutex::default(),
             http: HttpMetrics {
                 connections: gauge(
@@ -311,6 +350,23 @@ impl Metrics {
                 )?,
                 responses,
                 classes,
+            },
+            code: CodeMetrics {
+                mapped: gauge(
+                    r,
+                    "dunlin_code_mapped",
+                    "Components whose machine code is mapped.",
+                )?,
+                resting: gauge(
+                    r,
+                    "dunlin_code_resting",
+                    "Components whose machine code rests on the disk.",
+                )?,
+                mappings: counter(
+                    r,
+                    "dunlin_code_mappings_total",
+                    "How often the machine code of a component was mapped.",
+                )?,
             },
             admission_waiting: gauge(
                 r,
@@ -341,37 +397,27 @@ impl Metrics {
         })
     }
 
-    /// The handles of one function; the same ones for each of its versions.
+    /// What is counted for one function; the same for each of its versions.
     #[must_use]
     pub fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
         let mut functions = self
             .functions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let handles = functions.entry(name.clone()).or_insert_with(|| {
-            let f = name.as_str();
-            let handles = FunctionMetrics {
-                name: f.to_owned(),
-                invocations: self.invocations.clone(),
-                outcomes: Default::default(),
-                events: self.events.clone(),
-                duration: self.duration.with_label_values(&[f]),
-                cpu: self.cpu.with_label_values(&[f]),
-                fuel: self.fuel.with_label_values(&[f]),
-                memory: self.memory.with_label_values(&[f]),
-                from_ready: self.instantiations.with_label_values(&[f, "ready"]),
-                on_demand: self.instantiations.with_label_values(&[f, "on_demand"]),
-                reused: self.instantiations.with_label_values(&[f, "reused"]),
-                running: self.running.with_label_values(&[f]),
-                ready: self.ready.with_label_values(&[f]),
-                guest_dropped: self.guest_dropped.with_label_values(&[f]),
-                log_truncated: self.guest_log_truncated.with_label_values(&[f]),
+        let begins = functions.len() < BEGIN_AT_ONCE;
+        let metrics = functions.entry(name.clone()).or_insert_with(|| {
+            let metrics = FunctionMetrics {
+                name: name.clone(),
+                families: Arc::clone(&self.families),
+                series: OnceLock::new(),
                 guest: GuestMetrics::default(),
             };
-            handles.begin();
-            Arc::new(handles)
+            if begins {
+                let _ = metrics.series();
+            }
+            Arc::new(metrics)
         });
-        Arc::clone(handles)
+        Arc::clone(metrics)
     }
 
     /// Shows what a store counts, too.
@@ -436,36 +482,70 @@ impl Metrics {
     }
 }
 
+impl std::ops::Deref for FunctionMetrics {
+    type Target = FunctionSeries;
+
+    fn deref(&self) -> &FunctionSeries {
+        self.series()
+    }
+}
+
 impl FunctionMetrics {
+    /// Those that most functions need begin at zero, so that a first event is an increase.
+    fn series(&self) -> &FunctionSeries {
+        self.series.get_or_init(|| {
+            let f = self.name.as_str();
+            let families = &*self.families;
+            let series = FunctionSeries {
+                outcomes: Default::default(),
+                duration: families.duration.with_label_values(&[f]),
+                cpu: families.cpu.with_label_values(&[f]),
+                fuel: families.fuel.with_label_values(&[f]),
+                memory: families.memory.with_label_values(&[f]),
+                from_ready: families.leases.with_label_values(&[f, "ready"]),
+                on_demand: families.leases.with_label_values(&[f, "on_demand"]),
+                reused: families.leases.with_label_values(&[f, "reused"]),
+                running: families.running.with_label_values(&[f]),
+                ready: families.ready.with_label_values(&[f]),
+                wanted: families.wanted.with_label_values(&[f]),
+                guest_dropped: families.guest_dropped.with_label_values(&[f]),
+                log_truncated: families.guest_log_truncated.with_label_values(&[f]),
+            };
+            for trigger in [Trigger::Http, Trigger::Invoke] {
+                for kind in OutcomeKind::ALL {
+                    self.outcome(&series, trigger, kind);
+                }
+            }
+            for step in EventStep::ALL {
+                self.events(step, 0);
+            }
+            Box::new(series)
+        })
+    }
+
     /// Counts time on the core that is in no record: an instance was made ready, or
     /// an invocation was broken off on another core.
     pub fn spent(&self, cpu: std::time::Duration) {
         self.cpu.inc_by(cpu.as_secs_f64());
     }
 
-    /// Those that most functions need begin at zero, so that a first event is an increase.
-    fn begin(&self) {
-        for trigger in [Trigger::Http, Trigger::Invoke] {
-            for kind in OutcomeKind::ALL {
-                self.outcome(trigger, kind);
-            }
-        }
-        for step in EventStep::ALL {
-            self.events(step, 0);
-        }
-    }
-
     /// Made when it is first needed: a function has few of all that there could be.
-    fn outcome(&self, trigger: Trigger, kind: OutcomeKind) -> &IntCounter {
-        self.outcomes[trigger as usize][kind as usize].get_or_init(|| {
+    fn outcome<'s>(
+        &self,
+        series: &'s FunctionSeries,
+        trigger: Trigger,
+        kind: OutcomeKind,
+    ) -> &'s IntCounter {
+        series.outcomes[trigger as usize][kind as usize].get_or_init(|| {
             let labels = [self.name.as_str(), trigger.as_str(), kind.as_str()];
-            self.invocations.with_label_values(&labels)
+            self.families.invocations.with_label_values(&labels)
         })
     }
 
     /// Counts events that were accepted, or of which it was said what becomes of them.
     pub fn events(&self, step: EventStep, count: u64) {
-        self.events
+        self.families
+            .events
             .with_label_values(&[self.name.as_str(), step.as_str()])
             .inc_by(count);
     }
@@ -479,7 +559,7 @@ impl FunctionMetrics {
         ran: Option<std::time::Duration>,
         usage: &Usage,
     ) {
-        self.outcome(trigger, kind).inc();
+        self.outcome(self.series(), trigger, kind).inc();
         if let Some(duration) = ran {
             self.duration.observe(duration.as_secs_f64());
             self.cpu.inc_by(usage.cpu.as_secs_f64());
