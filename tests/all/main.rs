@@ -3,6 +3,7 @@
 mod admin;
 mod capabilities;
 mod cli;
+mod doors;
 mod drain;
 mod events;
 mod examples;
