@@ -10,7 +10,7 @@ mod tail;
 
 pub use event::{
     Answer, Call, Event, Failed, HttpAnswer, HttpRequest, Occurrence, QueueMessage, RequestId,
-    RouteMatch, Tick, Trigger, check_head, is_connection_header, traceparent,
+    RouteMatch, Tick, Trigger, allowed_trailers, check_head, is_connection_header, traceparent,
 };
 pub use handler::{Door, Doors, Handler, Interface};
 pub use outbox::{Letter, NoOutbox, Outbox, Posted, Refused};

@@ -35,6 +35,7 @@ examples! {
     orders in "orders",
     pipeline in "pipeline",
     lambda_port in "lambda-port",
+    sse in "sse",
     thumbnail in "thumbnail",
     users_api in "users-api",
 }
@@ -81,6 +82,7 @@ fn the_manifest_at_the_root_serves_all_of_them() {
     assert_eq!(host.get("/hello").status, 200);
     assert_eq!(host.get("/users").status, 200);
     assert_eq!(host.get("/lambda").status, 200);
+    assert_eq!(events(&host.get("/clock?count=1").text()).len(), 1);
     let picture = picture(400, 300, ImageFormat::Png);
     assert_eq!(host.post("/thumbnail?width=20", picture).status, 200);
     host.stop();
@@ -110,6 +112,67 @@ fn hello(host: &Host) {
             .is_some_and(|allow| allow.contains("GET")),
         "{post:?}"
     );
+}
+
+/// The events of a stream: their ids, and their data as JSON.
+fn events(text: &str) -> Vec<(u64, Value)> {
+    let field = |event: &str, name: &str| {
+        let mut lines = event.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.find(|(own, _)| *own == name);
+        found.map(|(_, value)| value.to_owned())
+    };
+    text.split_terminator("\n\n")
+        .filter_map(|event| {
+            let data = field(event, "data")?;
+            assert_eq!(field(event, "event").as_deref(), Some("tick"));
+            let id = field(event, "id")?.parse().unwrap();
+            Some((id, serde_json::from_str(&data).unwrap()))
+        })
+        .collect()
+}
+
+fn sse(host: &Host) {
+    let all = host.get("/clock?count=3&every=20");
+    assert_eq!(all.status, 200);
+    assert_eq!(all.header("content-type"), Some("text/event-stream"));
+    assert_eq!(all.header("cache-control"), Some("no-cache"));
+    let text = all.text();
+    assert!(text.starts_with("retry: 20\n\n"), "{text}");
+    let ticks = events(&text);
+    let ids: Vec<u64> = ticks.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    for (id, data) in ticks {
+        assert_eq!((&data["tick"], &data["of"]), (&json!(id), &json!(3)));
+    }
+
+    // A client that comes again goes on where it was.
+    let again = |seen: &str| {
+        let headers = [("last-event-id", seen)];
+        host.http
+            .request("GET", "/clock?count=3&every=20", &headers, b"")
+    };
+    let ids: Vec<u64> = events(&again("2").text()).iter().map(|it| it.0).collect();
+    assert_eq!(ids, [3]);
+    assert_eq!(again("3").status, 204, "an `EventSource` stops then");
+    assert_eq!(again("no number").status, 200);
+
+    let refused = host.get("/clock?every=1");
+    assert_eq!(
+        (refused.status, refused.text().as_str()),
+        (400, "every is in milliseconds, 10 or more\n")
+    );
+
+    // The first event comes long before the last, and a client may go at any time.
+    let mut connection = host.http.connect();
+    connection.send("GET /clock?count=10000&every=10 HTTP/1.1\r\nhost: a\r\n\r\n");
+    host.wait_for_metric("dunlin_invocations_running", &[], |running| running == 1.0);
+    drop(connection);
+    host.wait_for_metric(
+        "dunlin_invocations_total",
+        &[("outcome", "cancelled")],
+        |cancelled| cancelled == 1.0,
+    );
+    host.wait_until_quiet();
 }
 
 /// It fires at night: here its folder and its time are the test's own.

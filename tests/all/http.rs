@@ -3,7 +3,7 @@
 
 mod connections;
 mod disconnects;
-mod h2c;
+pub(crate) mod h2c;
 mod malformed;
 mod payload;
 mod requests;

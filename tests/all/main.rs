@@ -5,6 +5,7 @@ mod capabilities;
 mod cli;
 mod concurrent;
 mod density;
+mod doors;
 mod drain;
 mod events;
 mod examples;

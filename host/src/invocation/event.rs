@@ -296,6 +296,50 @@ pub fn is_connection_header(name: &http::HeaderName) -> bool {
     .contains(name)
 }
 
+/// What may not come after a body, in either direction (RFC 9110 section 6.5.1): what
+/// frames or routes the message, says who asks, how the request is to be handled or the
+/// answer kept, and what the body is.
+fn is_forbidden_trailer(name: &http::HeaderName) -> bool {
+    use http::header;
+    const FORBIDDEN: [http::HeaderName; 17] = [
+        header::AGE,
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::COOKIE,
+        header::DATE,
+        header::EXPECT,
+        header::EXPIRES,
+        header::HOST,
+        header::LOCATION,
+        header::MAX_FORWARDS,
+        header::PRAGMA,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::RETRY_AFTER,
+        header::SET_COOKIE,
+        header::VARY,
+        header::WWW_AUTHENTICATE,
+    ];
+    is_connection_header(name)
+        || name.as_str().starts_with("content-")
+        || name.as_str().starts_with("if-")
+        || FORBIDDEN.contains(name)
+}
+
+/// Takes out of trailers what may not stand in them.
+#[must_use]
+pub fn allowed_trailers(mut trailers: http::HeaderMap) -> http::HeaderMap {
+    let forbidden: Vec<http::HeaderName> = trailers
+        .keys()
+        .filter(|name| is_forbidden_trailer(name))
+        .cloned()
+        .collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// A status that ends a request.
 fn check_status(status: u16) -> Result<http::StatusCode, String> {
     http::StatusCode::from_u16(status)
@@ -401,4 +445,129 @@ pub enum Answer {
     Done,
     /// From `dunlin:event/queue`: the messages that failed.
     Batch(Vec<Failed>),
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, Response};
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+
+    /// What is wrong with a head with these headers.
+    fn head<B: http_body::Body>(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: B,
+        may_lack_body: bool,
+    ) -> Result<HeaderMap, String> {
+        let mut response = Response::new(body);
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        for (name, value) in headers {
+            let name = HeaderName::from_static(name);
+            response.headers_mut().append(name, value.parse().unwrap());
+        }
+        check_head(&mut response, may_lack_body).map(|()| response.headers().clone())
+    }
+
+    fn body() -> Full<Bytes> {
+        Full::from("body")
+    }
+
+    #[test]
+    fn a_head_keeps_its_length_and_loses_what_concerns_the_connection() {
+        let kept = head(
+            200,
+            &[
+                ("content-length", "4"),
+                ("trailer", "x-last"),
+                ("connection", "close"),
+                ("keep-alive", "timeout=5"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "h2c"),
+                ("te", "trailers"),
+                ("x-own", "1"),
+                ("x-own", "2"),
+            ],
+            body(),
+            false,
+        );
+        let kept = kept.unwrap();
+        let mut names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "trailer", "x-own"]);
+        assert_eq!(kept.get_all("x-own").iter().count(), 2);
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_named() {
+        let length = |value| head(200, &[("content-length", value)], body(), false).unwrap_err();
+        assert_eq!(length("+4"), "`+4` is no content-length");
+        assert_eq!(length("4 "), "`4 ` is no content-length");
+        assert_eq!(length(""), "`` is no content-length");
+        assert_eq!(
+            length("18446744073709551616"),
+            "`18446744073709551616` is no content-length"
+        );
+        let twice = [("content-length", "4"), ("content-length", "4")];
+        assert_eq!(
+            head(200, &twice, body(), false).unwrap_err(),
+            "it has several content-lengths"
+        );
+    }
+
+    #[test]
+    fn a_length_without_a_body_is_one_of_an_answer_that_has_none() {
+        let ten = [("content-length", "10")];
+        let empty = Empty::<Bytes>::new;
+        assert_eq!(
+            head(200, &ten, empty(), false).unwrap_err(),
+            "its content-length is 10, and it has no body"
+        );
+        assert!(head(200, &ten, empty(), true).is_ok(), "to HEAD");
+        assert!(head(304, &ten, empty(), false).is_ok());
+        assert!(head(200, &[("content-length", "0")], empty(), false).is_ok());
+    }
+
+    #[test]
+    fn a_status_ends_the_request() {
+        for (status, ends) in [(199, false), (200, true), (599, true), (600, false)] {
+            assert_eq!(head(status, &[], body(), false).is_ok(), ends, "{status}");
+        }
+        assert_eq!(
+            head(103, &[], body(), false).unwrap_err(),
+            "the status 103 is none that ends a request: use 200 to 599"
+        );
+    }
+
+    #[test]
+    fn of_trailers_remains_what_may_be_known_late() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "authorization",
+            "cache-control",
+            "content-length",
+            "content-type",
+            "cookie",
+            "connection",
+            "host",
+            "if-match",
+            "location",
+            "set-cookie",
+            "trailer",
+            "transfer-encoding",
+            "etag",
+            "grpc-status",
+            "server-timing",
+        ] {
+            trailers.append(name, "1".parse().unwrap());
+        }
+        trailers.append("etag", "2".parse().unwrap());
+        trailers.append("host", "2".parse().unwrap());
+        let allowed = allowed_trailers(trailers);
+        let mut names: Vec<&str> = allowed.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["etag", "grpc-status", "server-timing"]);
+        assert_eq!(allowed.get_all("etag").iter().count(), 2);
+    }
 }

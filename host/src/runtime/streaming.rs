@@ -9,11 +9,10 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, HOST, SET_COOKIE};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, Method};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -25,9 +24,10 @@ use wasmtime_wasi_http::p3::bindings::http::types as types_03;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{Error, WasiBody, WasiHttpView as _};
 
+use super::Budget;
 use super::state::State;
 use crate::invocation::{
-    Failure, OutcomeKind, StreamBody, StreamError, StreamRequest, check_head, is_connection_header,
+    Failure, OutcomeKind, StreamBody, StreamError, StreamRequest, allowed_trailers, check_head,
 };
 
 /// `incoming-handler.handle`.
@@ -66,6 +66,7 @@ pub(super) async fn enter_02(
     })?;
     handler.call_async(&mut *store, (request, answer)).await?;
     break_off_unfinished(store.data_mut());
+    desk.returned();
     Ok(desk.settle().await)
 }
 
@@ -133,10 +134,16 @@ struct Desk {
     answer: Mutex<Answer>,
     /// How large it may be, in bytes: head, body and trailers.
     limit: u64,
+    /// What waits of it for its reader is charged here.
+    budget: Arc<Budget>,
     /// The request was one whose answer has no body.
     is_head: bool,
     /// The handler has ended without an orderly end.
     broken_off: AtomicBool,
+    /// Nothing of the guest runs any more, so that it writes no more.
+    over: AtomicBool,
+    /// Who waits for what it writes.
+    reader: Mutex<Option<Waker>>,
 }
 
 enum Answer {
@@ -169,14 +176,35 @@ impl Desk {
         let desk = Self {
             answer: Mutex::new(Answer::Expected(respond)),
             limit: state.common.spec.limits.response.0,
+            budget: Arc::clone(state.limiter.budget()),
             is_head: request.method() == Method::HEAD,
             broken_off: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            reader: Mutex::new(None),
         };
         (Arc::new(desk), request)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handler writes no more, whatever it left open.
+    fn returned(&self) {
+        self.over.store(true, Ordering::Release);
+        let reader = self.reader.lock();
+        if let Some(reader) = reader.unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether the handler writes no more; else the reader is told of it.
+    fn is_over(&self, context: &Context<'_>) -> bool {
+        let reader = self.reader.lock();
+        reader
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(context.waker().clone());
+        self.over.load(Ordering::Acquire)
     }
 
     /// Takes the handler's answer, or the code of the error that it answered with.
@@ -260,14 +288,6 @@ fn size(headers: &HeaderMap) -> u64 {
         .sum()
 }
 
-/// What may not come after a body (RFC 9110 section 6.5.1): what frames the message,
-/// routes it, or says who asks for it.
-fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    is_connection_header(name)
-        || name.as_str().starts_with("content-")
-        || [HOST, AUTHORIZATION, COOKIE, SET_COOKIE].contains(name)
-}
-
 /// The body of an answer, as its reader sees it.
 struct GuestBody {
     body: WasiBody,
@@ -311,7 +331,15 @@ impl Body for GuestBody {
             this.end(Err(invalid("Function.IncompleteResponse", message)));
             Poll::Ready(Some(Err(StreamError::Broken(why))))
         };
-        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+        let mut polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() && self.desk.is_over(context) {
+            // What it wrote meanwhile is there.
+            polled = Pin::new(&mut self.body).poll_frame(context);
+            if polled.is_pending() {
+                return broken(&mut self, "the handler returned and left it open".into());
+            }
+        }
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return broken(&mut self, error.to_string()),
             // What holds the other end is gone.
@@ -323,25 +351,22 @@ impl Body for GuestBody {
                 return Poll::Ready(None);
             }
         };
-        let counted = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => self.count(data.len() as u64),
-            (_, Some(trailers)) => self.count(size(trailers)),
-            _ => Ok(()),
-        };
-        if let Err(error) = counted {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let frame = match frame.into_trailers() {
-            Err(data) => data,
-            Ok(trailers) => {
+        let frame = match frame.into_data() {
+            Ok(data) => {
+                self.count(data.len() as u64)?;
+                let held = self.desk.budget.hold(data);
+                let Some(data) = held else {
+                    self.end(Err(Failure::no_memory()));
+                    let why = "the host has no memory for it".into();
+                    return Poll::Ready(Some(Err(StreamError::Broken(why))));
+                };
+                Frame::data(data)
+            }
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_default();
+                self.count(size(&trailers))?;
                 self.end(Ok(()));
-                let allowed = trailers.into_iter().scan(None, |last, (name, value)| {
-                    // A name that is repeated comes once.
-                    *last = name.or_else(|| last.take());
-                    Some((last.clone()?, value))
-                });
-                let allowed = allowed.filter(|(name, _)| !is_forbidden_trailer(name));
-                Frame::trailers(HeaderMap::from_iter(allowed))
+                Frame::trailers(allowed_trailers(trailers))
             }
         };
         Poll::Ready(Some(Ok(frame)))

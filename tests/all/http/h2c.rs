@@ -17,7 +17,7 @@ use super::wire::Wire;
 use super::{PROBE, box_with, up};
 
 /// Runs a test's client, for a bounded time.
-fn run<T>(client: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(client: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -30,7 +30,7 @@ fn run<T>(client: impl Future<Output = T>) -> T {
 }
 
 /// Waits for a state of the host without holding up the connection.
-async fn on_host<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn on_host<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(wait).await.expect("it holds")
 }
 
@@ -44,14 +44,14 @@ async fn running(host: &Host, count: usize) {
     on_host(move || dunlin_tests::eventually("they run", run)).await;
 }
 
-struct Connection {
-    requests: SendRequest<Bytes>,
+pub(crate) struct Connection {
+    pub(crate) requests: SendRequest<Bytes>,
     /// Ends with the connection.
-    end: JoinHandle<Result<(), h2::Error>>,
+    pub(crate) end: JoinHandle<Result<(), h2::Error>>,
 }
 
 impl Connection {
-    async fn open(host: &Host) -> Self {
+    pub(crate) async fn open(host: &Host) -> Self {
         let stream = tokio::net::TcpStream::connect(host.http.address())
             .await
             .unwrap();
@@ -70,7 +70,7 @@ impl Connection {
         self.requests.send_request(request, true).unwrap().0
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &mut self,
         method: &str,
         target: &str,

@@ -3,8 +3,9 @@
 //! The connection's parts note what happens; the timer looks now and then. So
 //! a request sets no timer of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -65,6 +66,17 @@ struct Unsent {
     fewest: AtomicU32,
 }
 
+impl Unsent {
+    fn add(&self) {
+        self.now.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn remove(&self) {
+        let left = self.now.fetch_sub(1, Ordering::Relaxed) - 1;
+        self.fewest.fetch_min(left, Ordering::Relaxed);
+    }
+}
+
 /// The body of an answer that is not sent.
 struct UnsentBody {
     body: Bytes,
@@ -79,8 +91,57 @@ impl AsRef<[u8]> for UnsentBody {
 
 impl Drop for UnsentBody {
     fn drop(&mut self) {
-        let left = self.unsent.now.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.unsent.fewest.fetch_min(left, Ordering::Relaxed);
+        self.unsent.remove();
+    }
+}
+
+/// Pieces of one answer that HTTP/2 may hold at once. It bounds their bytes itself, but
+/// not what it keeps for each beside them.
+const MAX_UNSENT_PIECES: u32 = 64;
+
+/// An answer of HTTP/2 that comes in pieces: it is unsent as long as one of them is.
+pub(super) struct Pieces {
+    unsent: Arc<Unsent>,
+    waiting: AtomicU32,
+    /// Who has another when there is room.
+    next: Mutex<Option<Waker>>,
+}
+
+impl Pieces {
+    /// Waits until there is room for another.
+    pub(super) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        if self.waiting.load(Ordering::Relaxed) < MAX_UNSENT_PIECES {
+            return Poll::Ready(());
+        }
+        // They are sent on this very thread: not between these two.
+        let next = self.next.lock();
+        *next.unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// One of them.
+struct UnsentPiece {
+    piece: Bytes,
+    pieces: Arc<Pieces>,
+}
+
+impl AsRef<[u8]> for UnsentPiece {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
+}
+
+impl Drop for UnsentPiece {
+    fn drop(&mut self) {
+        let pieces = &self.pieces;
+        if pieces.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            pieces.unsent.remove();
+        }
+        let next = pieces.next.lock();
+        if let Some(next) = next.unwrap_or_else(PoisonError::into_inner).take() {
+            next.wake();
+        }
     }
 }
 
@@ -253,11 +314,37 @@ impl Activity {
         if !self.answering() {
             self.count_anew();
         }
-        self.unsent.now.fetch_add(1, Ordering::Relaxed);
+        self.unsent.add();
         Bytes::from_owner(UnsentBody {
             body,
             unsent: Arc::clone(&self.unsent),
         })
+    }
+
+    /// For an answer that comes in pieces. None over HTTP/1.1, where `writing` says all.
+    pub(super) fn pieces(&self) -> Option<Arc<Pieces>> {
+        (!self.bytes_begin_head).then(|| {
+            Arc::new(Pieces {
+                unsent: Arc::clone(&self.unsent),
+                waiting: AtomicU32::new(0),
+                next: Mutex::new(None),
+            })
+        })
+    }
+
+    /// A piece of an answer, counted until it is handed to the socket.
+    pub(super) fn until_piece_sent(&self, pieces: &Arc<Pieces>, piece: Bytes) -> Bytes {
+        if piece.is_empty() {
+            return piece;
+        }
+        if !self.answering() {
+            self.count_anew();
+        }
+        if pieces.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.unsent.add();
+        }
+        let pieces = Arc::clone(pieces);
+        Bytes::from_owner(UnsentPiece { piece, pieces })
     }
 
     /// Whether an answer is there and not all of it is sent.
@@ -366,6 +453,34 @@ mod tests {
         let answers = [(); 100].map(|()| activity.until_sent(Bytes::from_static(b"answer")));
         assert_eq!(judged(&activity, 3 * LEAST), Verdict::AnswerTimeout);
         drop(answers);
+    }
+
+    #[test]
+    fn an_answer_in_many_pieces_is_one_answer() {
+        let activity = Activity::new(false);
+        let pieces = activity.pieces().unwrap();
+        let piece = || activity.until_piece_sent(&pieces, Bytes::from_static(b"piece"));
+        let held: Vec<Bytes> = (0..20).map(|_| piece()).collect();
+        assert!(matches!(judged(&activity, 3 * LEAST), Verdict::Wait(_)));
+        assert_eq!(judged(&activity, 17), Verdict::AnswerTimeout);
+        drop(held);
+        activity.flushed();
+        assert!(activity.idle());
+    }
+
+    #[test]
+    fn only_so_many_pieces_wait_to_be_sent() {
+        let activity = Activity::new(false);
+        let pieces = activity.pieces().unwrap();
+        let context = Context::from_waker(Waker::noop());
+        let mut held = Vec::new();
+        while pieces.poll_room(&context).is_ready() {
+            held.push(activity.until_piece_sent(&pieces, Bytes::from_static(b"x")));
+            assert!(held.len() <= 64);
+        }
+        assert_eq!(held.len(), 64);
+        held.pop();
+        assert!(pieces.poll_room(&context).is_ready());
     }
 
     #[test]

@@ -147,15 +147,36 @@ pub(super) fn of_body(error: &BodyError, limit: u64) -> HttpResponse {
     response
 }
 
-/// Leaves the headers and their content-length of an answer to HEAD.
+/// Whether an answer with this status has a body, unless it is one to HEAD (RFC 9110
+/// section 6.4.1).
+pub(super) fn has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Leaves the headers of an answer that has no body, and to HEAD their content-length.
 pub(super) fn without_body(response: &mut HttpResponse) {
+    let status = response.status();
+    // RFC 9110 section 8.6.
+    if status == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     // One that is streamed is never read.
     if let Outgoing::Whole(body) = response.body_mut() {
         let length = std::mem::take(body).len();
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if has_body(status) {
+            // A handler may know it without making the body.
+            let headers = response.headers_mut();
+            headers
+                .entry(CONTENT_LENGTH)
+                .or_insert_with(|| HeaderValue::from(length));
+        }
     }
+}
+
+/// Takes out of trailers what no guest says.
+pub(super) fn of_trailers(trailers: &mut http::HeaderMap) {
+    trailers.remove(OUTCOME);
+    trailers.remove(REQUEST_ID);
 }
 
 /// The connection ends with this answer.
@@ -216,6 +237,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn an_answer_that_has_no_body_says_at_most_how_long_it_would_be() {
+        let length = |status, own: Option<u64>| {
+            let mut response = Response::new(Outgoing::Whole("body".into()));
+            *response.status_mut() = status;
+            if let Some(own) = own {
+                response.headers_mut().insert(CONTENT_LENGTH, own.into());
+            }
+            without_body(&mut response);
+            assert!(matches!(response.body(), Outgoing::Whole(body) if body.is_empty()));
+            let length = response.headers().get(CONTENT_LENGTH);
+            length.map(|length| length.to_str().unwrap().to_owned())
+        };
+        assert_eq!(length(StatusCode::OK, None).as_deref(), Some("4"));
+        assert_eq!(length(StatusCode::OK, Some(1000)).as_deref(), Some("1000"));
+        assert_eq!(length(StatusCode::NO_CONTENT, Some(4)), None);
+        assert_eq!(length(StatusCode::NOT_MODIFIED, None), None);
+        let kept = length(StatusCode::NOT_MODIFIED, Some(4));
+        assert_eq!(kept.as_deref(), Some("4"));
+    }
 
     #[test]
     fn every_outcome_has_its_status_and_tells_nothing_of_the_inside() {

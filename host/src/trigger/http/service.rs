@@ -66,7 +66,7 @@ pub struct HttpTrigger {
     pub(super) limits: Limits,
     pub(super) draining: watch::Receiver<Draining>,
     routes: ArcSwap<Routes>,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     /// Invocations that go on after their answers.
     pub(super) left: TaskTracker,
     /// The same as `draining`, for a look on each request.
@@ -141,7 +141,8 @@ impl HttpTrigger {
             answer::close(&mut response);
         }
         // hyper does this for HTTP/1.1 alone.
-        if is_head && version >= Version::HTTP_2 {
+        let lacks_body = is_head || !answer::has_body(response.status());
+        if lacks_body && version >= Version::HTTP_2 {
             answer::without_body(&mut response);
         }
         self.telemetry.metrics.http.answered(response.status());

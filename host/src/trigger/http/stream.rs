@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, StatusCode};
+use http::Request;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -25,15 +25,20 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::activity::Activity;
+use super::activity::{Activity, Pieces};
 use super::answer::{self, HttpResponse, Outgoing};
 use super::service::{Busy, HttpTrigger};
 use crate::body::BodyError;
 use crate::dispatch::Function;
-use crate::invocation::{Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest};
+use crate::invocation::{
+    Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest, allowed_trailers,
+};
+use crate::runtime::Budget;
 
-/// What is gathered of an answer before it is sent in pieces.
+/// What is gathered of an answer before it is sent in pieces, in bytes.
 const GATHERED: usize = 64 << 10;
+/// In so many pieces: each takes room beside its bytes.
+const GATHERED_PIECES: usize = 256;
 
 /// An invocation under way. Dropped, it is cancelled.
 type Invocation = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -53,7 +58,7 @@ impl HttpTrigger {
         }
         let request_id = call.request_id;
         let is_head = request.method() == http::Method::HEAD;
-        let (failed, why) = oneshot::channel();
+        let (failed, mut why) = oneshot::channel();
         let request = request.map(|body| {
             let body = RequestBody {
                 body,
@@ -103,7 +108,9 @@ impl HttpTrigger {
         .await;
         let Some(response) = answered else {
             // What was wrong with the request comes before what the guest made of it.
-            if let Ok(error) = why.await {
+            // It was told before the guest was. (A guest that is used again may hold the
+            // request for ever.)
+            if let Ok(error) = why.try_recv() {
                 return answer::of_body(&error, limit);
             }
             let failure = match ended {
@@ -126,22 +133,24 @@ impl HttpTrigger {
         let outgoing = match (gathered, ended) {
             // Nothing is sent yet: the client need not see half of it.
             (_, Some(Err(failure))) => return answer::of_failure(&failure, request_id),
-            (Gathered::Whole(body), Some(Ok(()))) => Outgoing::Whole(body),
-            (Gathered::Whole(body), None) => {
+            (Gathered::Whole(pieces), Some(Ok(()))) => match joined(pieces, &self.budget) {
+                Some(body) => Outgoing::Whole(body),
+                None => return answer::of_failure(&Failure::no_memory(), request_id),
+            },
+            (Gathered::Whole(pieces), None) => {
                 // What it does after its answer, it may do.
                 let token = self.left.token();
                 tokio::spawn(async move {
                     let _token = token;
                     let _ = invocation.await;
                 });
-                Outgoing::Whole(body)
+                match joined(pieces, &self.budget) {
+                    Some(body) => Outgoing::Whole(body),
+                    None => return answer::of_failure(&Failure::no_memory(), request_id),
+                }
             }
             (Gathered::Part { pieces, broken }, ended) => {
-                let lacks_body = is_head
-                    || matches!(
-                        parts.status,
-                        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-                    );
+                let lacks_body = is_head || !answer::has_body(parts.status);
                 Outgoing::Streamed(Box::new(Streamed {
                     pieces,
                     broken,
@@ -155,6 +164,7 @@ impl HttpTrigger {
                     lacks_body,
                     expired: Box::pin(activity.expired.clone().cancelled_owned()),
                     activity: Arc::clone(activity),
+                    unsent: activity.pieces(),
                     busy: None,
                 }))
             }
@@ -166,7 +176,7 @@ impl HttpTrigger {
 /// What there is of an answer's body before its guest waits for something.
 enum Gathered {
     /// All of it.
-    Whole(Bytes),
+    Whole(VecDeque<Frame<Bytes>>),
     /// Some of it.
     Part {
         pieces: VecDeque<Frame<Bytes>>,
@@ -201,7 +211,7 @@ fn gather(
             }
             Poll::Ready(None) if pieces.iter().all(Frame::is_data) => {
                 settle(invocation, ended);
-                return Gathered::Whole(joined(pieces));
+                return Gathered::Whole(pieces);
             }
             Poll::Ready(None) => {
                 settle(invocation, ended);
@@ -215,7 +225,7 @@ fn gather(
             }
             Poll::Pending => {}
         }
-        if !moved || size > GATHERED {
+        if !moved || size > GATHERED || pieces.len() >= GATHERED_PIECES {
             let broken = None;
             return Gathered::Part { pieces, broken };
         }
@@ -232,19 +242,20 @@ fn settle(invocation: &mut Invocation, ended: &mut Option<Result<(), Failure>>) 
     }
 }
 
-fn joined(pieces: VecDeque<Frame<Bytes>>) -> Bytes {
+/// Makes one of the pieces, which are charged; None if there is no memory for it.
+fn joined(pieces: VecDeque<Frame<Bytes>>, budget: &Arc<Budget>) -> Option<Bytes> {
     let mut pieces = pieces
         .into_iter()
         .filter_map(|piece| piece.into_data().ok());
     // Mostly there is one, which needs no copy.
     let first = pieces.next().unwrap_or_default();
     let Some(second) = pieces.next() else {
-        return first;
+        return Some(first);
     };
     let mut all = BytesMut::from(first);
     all.extend_from_slice(&second);
     pieces.for_each(|piece| all.extend_from_slice(&piece));
-    all.freeze()
+    budget.hold(all.freeze())
 }
 
 /// A request's body, as its guest reads it.
@@ -311,7 +322,10 @@ impl Body for RequestBody {
                 self.fail(BodyError::TooLarge);
                 StreamError::TooLarge(self.limit)
             })?;
-            Ok(frame)
+            Ok(match frame.into_trailers() {
+                Ok(trailers) => Frame::trailers(allowed_trailers(trailers)),
+                Err(data) => data,
+            })
         });
         if self.body.is_end_stream() {
             self.whole();
@@ -342,6 +356,8 @@ pub(super) struct Streamed {
     /// The drain has taken too long.
     expired: Pin<Box<WaitForCancellationFutureOwned>>,
     activity: Arc<Activity>,
+    /// What is given to HTTP/2 and not sent.
+    unsent: Option<Arc<Pieces>>,
     busy: Option<Busy>,
 }
 
@@ -391,6 +407,11 @@ impl Body for Streamed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let this = &mut *self;
+        if let Some(unsent) = &this.unsent
+            && !this.expired.as_mut().poll(context).is_ready()
+        {
+            ready!(unsent.poll_room(context));
+        }
         let frame = if let Some(piece) = this.pieces.pop_front() {
             Some(Ok(piece))
         } else if let Some(error) = this.broken.take() {
@@ -406,8 +427,14 @@ impl Body for Streamed {
         };
         match frame {
             Some(Ok(frame)) => {
-                let activity = &this.activity;
-                let frame = frame.map_data(|data| activity.until_sent(data));
+                let (activity, unsent) = (&this.activity, &this.unsent);
+                let mut frame = frame.map_data(|data| match unsent {
+                    Some(unsent) => activity.until_piece_sent(unsent, data),
+                    None => data,
+                });
+                if let Some(trailers) = frame.trailers_mut() {
+                    answer::of_trailers(trailers);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
@@ -426,6 +453,10 @@ impl Body for Streamed {
                 Poll::Ready(None)
             }
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lacks_body
     }
 }
 

@@ -67,6 +67,20 @@ fn echo(request: &IncomingRequest, out: ResponseOutparam) {
     OutgoingBody::finish(body, trailers).unwrap();
 }
 
+/// Reads the request's body; answers how long it was.
+fn count(request: &IncomingRequest) -> u64 {
+    let incoming = request.consume().unwrap();
+    let mut from = incoming.stream().unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    let mut count = 0;
+    loop {
+        match Read::read(&mut from, &mut buffer).unwrap() {
+            0 => return count,
+            read => count += read as u64,
+        }
+    }
+}
+
 /// What the handler sees of a request.
 fn describe(request: &IncomingRequest) -> String {
     let mut headers = request.headers().entries();
@@ -94,6 +108,21 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "ok" => text(out, 200, "ok"),
             "request" => text(out, 200, &describe(&request)),
             "echo" => echo(&request, out),
+            "count" => {
+                let count = count(&request);
+                text(out, 200, &count.to_string());
+            }
+            // As long as it is asked for, and without being asked.
+            "length" => {
+                let length = number(query, "length").unwrap().to_string();
+                let fields = Fields::new();
+                fields.append("content-length", length.as_bytes()).unwrap();
+                let response = OutgoingResponse::new(fields);
+                response
+                    .set_status_code(number(query, "code").unwrap_or(200) as u16)
+                    .unwrap();
+                ResponseOutparam::set(out, Ok(response));
+            }
             "status" => {
                 let status = number(query, "code").unwrap() as u16;
                 text(out, status, "status");
@@ -130,6 +159,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "none" => {}
             "error" => ResponseOutparam::set(out, Err(ErrorCode::ConfigurationError)),
             "panic" => panic!("as it is told to"),
+            "sleeps" => std::thread::sleep(Duration::from_secs(3600)),
+            "spins" => loop {
+                std::hint::black_box(query);
+            },
             "panics-late" => {
                 let body = answer(out, 200, &[]);
                 write(
@@ -144,6 +177,23 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
                 write(&body, b"half");
                 std::thread::sleep(Duration::from_secs(3600));
             }
+            "spins-late" => {
+                let body = answer(out, 200, &[]);
+                write(&body, b"half");
+                std::thread::sleep(pause);
+                loop {
+                    std::hint::black_box(query);
+                }
+            }
+            "grows-late" => {
+                let body = answer(out, 200, &[]);
+                write(&body, b"half");
+                std::thread::sleep(pause);
+                let mut all = Vec::new();
+                loop {
+                    all.push(vec![1_u8; 1 << 20]);
+                }
+            }
             "drops" => {
                 let body = answer(out, 200, &[]);
                 write(&body, b"half");
@@ -155,6 +205,16 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
                 std::thread::sleep(pause);
                 std::mem::forget(body);
             }
+            // The end that writes, too.
+            "leaks-all" => {
+                let body = answer(out, 200, &[]);
+                let mut stream = body.write().unwrap();
+                stream.write_all(b"half").unwrap();
+                stream.flush().unwrap();
+                std::thread::sleep(pause);
+                std::mem::forget((stream, body));
+            }
+            "forgets-request" => std::mem::forget(request),
             "short" => {
                 let body = answer(out, 200, &[("content-length", "10")]);
                 write(&body, b"short");

@@ -57,6 +57,8 @@ enum End {
     Trailers,
     Error,
     Panic,
+    Spin,
+    Grow,
     Never,
 }
 
@@ -91,6 +93,15 @@ fn pieces(
             ]))),
             End::Error => Err(ErrorCode::ConfigurationError),
             End::Panic => panic!("as it is told to"),
+            End::Spin => loop {
+                std::hint::black_box(count);
+            },
+            End::Grow => {
+                let mut all = Vec::new();
+                loop {
+                    all.push(vec![1_u8; 1 << 20]);
+                }
+            }
             End::Never => {
                 sleep(Duration::from_secs(3600)).await;
                 Ok(None)
@@ -139,6 +150,22 @@ fn copy(request: Request) -> Response {
     response
 }
 
+/// Reads the request's body; answers how long it was.
+async fn count_body(request: Request) -> Result<u64, ErrorCode> {
+    let (_, processed) = wit_future::new(|| Ok(()));
+    let (mut from, trailers) = Request::consume_body(request, processed);
+    let mut count = 0;
+    loop {
+        let (result, read) = from.read(Vec::with_capacity(64 << 10)).await;
+        count += read.len() as u64;
+        if read.is_empty() && !matches!(result, wit_bindgen::StreamResult::Complete(_)) {
+            drop(from);
+            trailers.await?;
+            return Ok(count);
+        }
+    }
+}
+
 impl wasip3::exports::http::handler::Guest for Web {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let target = request.get_path_with_query().unwrap_or_default();
@@ -150,17 +177,43 @@ impl wasip3::exports::http::handler::Guest for Web {
         let response = match path.rsplit('/').next().unwrap_or_default() {
             "ok" => text(200, "ok".into()),
             "request" => {
+                let mut headers = request.get_headers().copy_all();
+                headers.sort();
+                let headers: Vec<String> = headers
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
+                    .collect();
                 let described = format!(
-                    "{:?} {:?} {:?} {target:?}",
+                    "{:?} {:?} {:?} {:?}\n{}",
                     request.get_method(),
                     request.get_scheme(),
                     request.get_authority(),
+                    request.get_path_with_query(),
+                    headers.join("\n")
                 );
                 text(200, described)
             }
             "status" => text(number(query, "code").unwrap() as u16, "status".into()),
             "echo" => echo(request),
             "copy" => copy(request),
+            "count" => text(200, count_body(request).await?.to_string()),
+            "length" => {
+                let length = number(query, "length").unwrap().to_string();
+                let (ends, end) = wit_future::new(|| Ok(None));
+                drop(ends);
+                let headers = fields(&[("content-length", &length)]);
+                let (response, _) = Response::new(headers, None, end);
+                let code = number(query, "code").unwrap_or(200) as u16;
+                response.set_status_code(code).unwrap();
+                response
+            }
+            "goes-on" => {
+                wit_bindgen::spawn_local(async move {
+                    sleep(pause).await;
+                    println!("went on");
+                });
+                text(200, "answered".into())
+            }
             "pieces" => pieces(&[], piece, count, pause, End::Well),
             "trailers" => pieces(&[("trailer", "x-last")], piece, count, pause, End::Trailers),
             // Waits, and says how many were here meanwhile, and how many came in all.
@@ -181,6 +234,8 @@ impl wasip3::exports::http::handler::Guest for Web {
             }
             "panics-late" => pieces(&[], piece, count, pause, End::Panic),
             "errors-late" => pieces(&[], piece, count, pause, End::Error),
+            "spins-late" => pieces(&[], piece, count, pause, End::Spin),
+            "grows-late" => pieces(&[], piece, count, pause, End::Grow),
             "hangs-late" => pieces(&[], piece, count, pause, End::Never),
             "short" => pieces(&[("content-length", "10")], piece, 1, pause, End::Well),
             "long" => pieces(&[("content-length", "2")], piece, 1, pause, End::Well),
