@@ -379,8 +379,12 @@ impl Runtime {
             shared
                 .awake
                 .retain(|version| version.look_after(passed, bounds));
-            give_way(&shared.awake, codes.excess());
             codes.rest();
+            let excess = codes.excess();
+            if excess > 0 {
+                give_way(&shared.awake, excess);
+                codes.rest();
+            }
             for version in shared.awake.each() {
                 if let Some(refill) = version.begin_refill() {
                     cores.spawn(|load| async move {
@@ -396,9 +400,6 @@ impl Runtime {
 /// Of more components than may be mapped, those give way that had no event for the
 /// longest time: what waits of them holds their code.
 fn give_way(awake: &Awake, excess: usize) {
-    if excess == 0 {
-        return;
-    }
     let mut idle: Vec<_> = awake
         .each()
         .into_iter()

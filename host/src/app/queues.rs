@@ -1,5 +1,6 @@
 //! The queues that the manifest declares, and those that the host keeps for itself.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -26,15 +27,13 @@ pub(super) async fn declare(
     // First: others send their dead letters there.
     queues.put(own.clone(), Owner::Host).await?;
     queues.put(config.queues.clone(), Owner::Manifest).await?;
-    let is_declared = |name: &QueueName| {
-        let mut declared = own.iter().chain(&config.queues);
-        declared.any(|(other, _)| other == name)
-    };
+    let declared = own.iter().chain(&config.queues).map(|(name, _)| name);
+    let declared: HashSet<&QueueName> = declared.collect();
     let mut all = queues.list().await?;
     // Those that send dead letters go before those that get them.
     all.sort_by_key(|info| info.settings.redrive.is_none());
     for info in all {
-        if info.owner == Owner::Api || is_declared(&info.name) {
+        if info.owner == Owner::Api || declared.contains(&info.name) {
             continue;
         }
         let name = info.name;

@@ -61,7 +61,9 @@ impl Triggers {
     /// Makes what feeds functions what the configuration says. What is the same goes on;
     /// what a function has received already is worked on to its end.
     pub(super) async fn follow(&mut self, config: &Config) -> Result<(), QueueError> {
-        let deployed = |name: &FunctionName| config.functions.iter().find(|f| f.name == *name);
+        let functions = config.functions.iter().map(|spec| (&spec.name, spec));
+        let functions: HashMap<&FunctionName, &FunctionSpec> = functions.collect();
+        let deployed = |name: &FunctionName| functions.get(name);
         for name in keys(&self.events) {
             if deployed(&name).is_none()
                 && let Some(running) = self.events.remove(&name)

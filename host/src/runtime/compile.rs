@@ -19,6 +19,7 @@
 //! program, and with how much memory and fuel. With it a version need not be
 //! instantiated, nor its code be mapped, when the host starts.
 
+use std::collections::HashMap;
 use std::fs::{File, FileTimes, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{Read as _, Write as _};
@@ -160,9 +161,12 @@ impl MapError {
     fn open(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::Missing,
-            // Of a file in the way, such as a symbolic link.
-            _ if error.raw_os_error() == Some(libc::ELOOP) => Self::Changed,
-            _ => Self::NoRoom(error),
+            _ => match error.raw_os_error() {
+                // A symbolic link in its place.
+                Some(libc::ELOOP) => Self::Changed,
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Self::NoRoom(error),
+                _ => Self::Refused(error.to_string()),
+            },
         }
     }
 }
@@ -308,31 +312,33 @@ impl Cache {
             .collect::<Option<_>>()?;
         self.note_mac(name, body).verify_slice(&expected).ok()?;
         let words: Vec<&str> = body.split(' ').collect();
-        let [program, identity, memory, fuel] = words.as_slice() else {
+        let [program, code, memory, fuel] = words.as_slice() else {
             return None;
         };
-        let code = std::fs::symlink_metadata(self.code_file(name)).ok()?;
-        let mac = self.mac_file(name);
-        if *program != self.program
-            || *identity != Identity::of(&code).to_string()
-            || !mac.is_file()
-        {
+        if *program != self.program || Some(*code) != self.describe(name).as_deref() {
             return None;
         }
-        note_use(&mac);
+        note_use(&self.mac_file(name));
         Some(Note {
             memory: memory.parse().ok()?,
             fuel: fuel.parse().ok()?,
         })
     }
 
+    /// Which files the code and its MAC are: as they stand in a note.
+    fn describe(&self, name: &str) -> Option<String> {
+        let code = std::fs::symlink_metadata(self.code_file(name)).ok()?;
+        let mac = std::fs::read(self.mac_file(name)).ok()?;
+        Some(format!("{}:{}", Identity::of(&code), hex(&mac)))
+    }
+
     /// Writes down what was found. If that fails, it is found again at the next start.
     pub(crate) fn write_note(&self, name: &str, note: Note) {
-        let Ok(code) = std::fs::symlink_metadata(self.code_file(name)) else {
+        let Some(code) = self.describe(name) else {
             return;
         };
-        let (identity, Note { memory, fuel }) = (Identity::of(&code), note);
-        let body = format!("{} {identity} {memory} {fuel}", self.program);
+        let Note { memory, fuel } = note;
+        let body = format!("{} {code} {memory} {fuel}", self.program);
         let mac = hex(&self.note_mac(name, &body).finalize().into_bytes());
         // Half of it is none: it need not wait for the disk.
         let file = self.note_file(name);
@@ -349,6 +355,7 @@ impl Cache {
         let Ok(entries) = std::fs::read_dir(&self.directory) else {
             return;
         };
+        let mut used = HashMap::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path
                 .file_name()
@@ -358,9 +365,12 @@ impl Cache {
                 .iter()
                 .find_map(|ending| name.strip_suffix(ending))
                 .filter(|stem| stem.ends_with(&suffix));
-            // The code itself is never touched: it is known by its times.
-            let used = stem.is_some_and(|stem| was_used(&self.mac_file(stem), KEEP));
-            if !used {
+            let kept = stem.is_some_and(|stem| {
+                // The code itself is never touched: it is known by its times.
+                let look = || was_used(&self.mac_file(stem), KEEP);
+                *used.entry(stem.to_owned()).or_insert_with(look)
+            });
+            if !kept {
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -619,6 +629,113 @@ mod tests {
         assert!(used_files.iter().all(|file| file.exists()));
         assert!(!unused_files.iter().any(|file| file.exists()));
         assert!(!other.exists());
+    }
+
+    /// A cache with the code of a component that has nothing in it.
+    fn cache_with_code(folder: &Path) -> (Cache, Engine, String) {
+        let cache = Cache::open(folder, Compiler::InProcess).unwrap();
+        let engine = super::super::engine::compiling_engine().unwrap();
+        let component = b"\0asm\x0d\0\x01\0";
+        let digest = Digest::of(component);
+        let wanted = CancellationToken::new();
+        cache.get(&engine, &digest, component, &wanted).unwrap();
+        let name = Cache::name(&engine, &digest);
+        (cache, engine, name)
+    }
+
+    fn overwrite(file: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = std::fs::read(file).unwrap();
+        change(&mut bytes);
+        std::fs::remove_file(file).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_note_holds_for_the_code_that_it_was_written_about() {
+        let note = Note {
+            memory: 65_536,
+            fuel: 7,
+        };
+        let noted = || {
+            let folder = tempfile::tempdir().unwrap();
+            let (cache, _, name) = cache_with_code(folder.path());
+            assert_eq!(cache.note(&name), None);
+            cache.write_note(&name, note);
+            assert_eq!(cache.note(&name), Some(note));
+            (folder, cache, name)
+        };
+        type Change = fn(&Cache, &str);
+        let changes: [(&str, Change); 6] = [
+            ("another figure", |cache, name| {
+                overwrite(&cache.note_file(name), |bytes| {
+                    let text = String::from_utf8(bytes.clone()).unwrap();
+                    *bytes = text.replace(" 65536 ", " 1 ").into_bytes();
+                });
+            }),
+            ("half of it", |cache, name| {
+                overwrite(&cache.note_file(name), |bytes| {
+                    bytes.truncate(bytes.len() / 2)
+                });
+            }),
+            ("no code", |cache, name| {
+                std::fs::remove_file(cache.code_file(name)).unwrap();
+            }),
+            ("a copy of the code", |cache, name| {
+                overwrite(&cache.code_file(name), |_| {});
+            }),
+            ("another MAC", |cache, name| {
+                overwrite(&cache.mac_file(name), |bytes| bytes[0] ^= 1);
+            }),
+            ("no MAC", |cache, name| {
+                std::fs::remove_file(cache.mac_file(name)).unwrap();
+            }),
+        ];
+        for (what, change) in changes {
+            let (_folder, cache, name) = noted();
+            change(&cache, &name);
+            assert_eq!(cache.note(&name), None, "{what}");
+        }
+        // Nor for another program, or with another key.
+        let (folder, mut cache, name) = noted();
+        let own = std::mem::replace(&mut cache.program, "another".to_owned());
+        assert_eq!(cache.note(&name), None);
+        cache.program = own;
+        assert_eq!(cache.note(&name), Some(note));
+        std::fs::remove_file(folder.path().join("compiled.key")).unwrap();
+        let rekeyed = Cache::open(folder.path(), Compiler::InProcess).unwrap();
+        assert_eq!(rekeyed.note(&name), None);
+    }
+
+    #[test]
+    fn code_that_is_known_is_not_read_again_until_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, engine, name) = cache_with_code(folder.path());
+        let identity = |known| {
+            let mapping = cache.map(&engine, &name, known);
+            mapping.map(|mapping| mapping.identity)
+        };
+        assert_eq!(identity(None).unwrap(), None, "a change now may not show");
+        // Two ticks of the coarsest clock that there is.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let known = loop {
+            if let Some(known) = identity(None).unwrap() {
+                break known;
+            }
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        // Without its MAC it cannot be verified.
+        let mac = std::fs::read(cache.mac_file(&name)).unwrap();
+        std::fs::remove_file(cache.mac_file(&name)).unwrap();
+        assert_eq!(identity(Some(&known)).unwrap(), Some(known));
+        assert!(matches!(identity(None), Err(MapError::Missing)));
+
+        std::fs::write(cache.mac_file(&name), mac).unwrap();
+        let code = cache.code_file(&name);
+        overwrite(&code, |bytes| *bytes.last_mut().unwrap() ^= 1);
+        assert!(matches!(identity(Some(&known)), Err(MapError::Changed)));
+        std::fs::remove_file(&code).unwrap();
+        assert!(matches!(identity(Some(&known)), Err(MapError::Missing)));
     }
 
     /// A compiler that is this script, with a bound of two seconds.

@@ -9,9 +9,10 @@
 use std::any::Any;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::budget::Need;
@@ -110,8 +111,7 @@ impl Version {
         doors: Doors,
         shared: Arc<Shared>,
     ) -> Self {
-        let wanted = common.spec.provisioned.unwrap_or(0) as usize;
-        Self {
+        let version = Self {
             common,
             code,
             doors,
@@ -119,7 +119,7 @@ impl Version {
             shelves: (0..shared.cores).map(|_| Mutex::default()).collect(),
             shared,
             waiting: AtomicUsize::new(0),
-            wanted: AtomicUsize::new(wanted),
+            wanted: AtomicUsize::new(0),
             refilling: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             awake: AtomicBool::new(false),
@@ -127,7 +127,9 @@ impl Version {
             missed: AtomicUsize::new(0),
             least: AtomicUsize::new(0),
             demand: Mutex::default(),
-        }
+        };
+        version.want(version.common.spec.provisioned.unwrap_or(0) as usize);
+        version
     }
 
     /// Whether it exports this handler.
@@ -249,7 +251,7 @@ impl Version {
     /// The keeper looks after it from now on.
     fn wake(self: &Arc<Self>) {
         if !self.awake.swap(true, Ordering::SeqCst) {
-            self.shared.awake.add(Arc::clone(self));
+            self.shared.awake.add(self);
         }
     }
 
@@ -307,7 +309,7 @@ impl Version {
 
     /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
     /// says whether it may serve again.
-    pub fn give_back(&self, mut lease: Lease, sound: bool, cpu: &mut Duration) {
+    pub fn give_back(self: &Arc<Self>, mut lease: Lease, sound: bool, cpu: &mut Duration) {
         let again = |instance: &Instance| {
             sound
                 && self.common.spec.isolation == Isolation::Reuse
@@ -322,7 +324,7 @@ impl Version {
         *cpu += lease.end();
     }
 
-    fn put(&self, mut instance: Instance) {
+    fn put(self: &Arc<Self>, mut instance: Instance) {
         instance.since = Instant::now();
         instance.started = None;
         let mut shelf = self.shelf(cores::current());
@@ -331,13 +333,18 @@ impl Version {
             return;
         }
         // Counted before somebody can take it.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared
             .held
             .fetch_add(instance.held(), Ordering::Relaxed);
         self.common.metrics.ready.inc();
         shelf.push(instance);
+        drop(shelf);
+        // It may have slept while the instance was out. Pairs with `sleep`.
+        if !self.awake.load(Ordering::SeqCst) {
+            self.wake();
+        }
     }
 
     /// Makes up for leased instances, off the path of events: call it when the
@@ -366,7 +373,7 @@ impl Version {
     }
 
     /// Fills the pool.
-    pub(super) async fn fill(&self) -> Result<(), Unavailable> {
+    pub(super) async fn fill(self: &Arc<Self>) -> Result<(), Unavailable> {
         while self.wants_more() {
             let before = self.waiting.load(Ordering::Relaxed);
             let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
@@ -402,9 +409,12 @@ impl Version {
     }
 
     fn want(&self, wanted: usize) {
-        if self.wanted.swap(wanted, Ordering::Relaxed) != wanted {
-            let gauge = i64::try_from(wanted).unwrap_or(i64::MAX);
-            self.common.metrics.wanted.set(gauge);
+        let before = self.wanted.swap(wanted, Ordering::Relaxed);
+        if before != wanted {
+            // Another version of the function may want some, too.
+            let gauge = &self.common.metrics.wanted;
+            let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+            gauge.add(signed(wanted) - signed(before));
         }
     }
 
@@ -438,7 +448,8 @@ impl Version {
     /// Nobody looks after it until its next event; answers whether that has come already.
     pub(super) fn sleep(&self) -> bool {
         self.awake.store(false, Ordering::SeqCst);
-        self.touched.load(Ordering::SeqCst) && !self.awake.swap(true, Ordering::SeqCst)
+        let stirs = self.touched.load(Ordering::SeqCst) || self.waiting.load(Ordering::SeqCst) > 0;
+        stirs && !self.awake.swap(true, Ordering::SeqCst)
     }
 
     /// How long it has had no event; None if it keeps instances all the same.
@@ -511,9 +522,7 @@ impl Version {
         self.retired.store(true, Ordering::Release);
         self.workers.close();
         self.clear();
-        if self.wanted.load(Ordering::Relaxed) > 0 {
-            self.want(0);
-        }
+        self.want(0);
     }
 
     /// The component that it was made from.
@@ -547,6 +556,7 @@ impl Drop for Refilling {
 impl Drop for Version {
     fn drop(&mut self) {
         self.clear();
+        self.want(0);
     }
 }
 
@@ -563,33 +573,36 @@ fn lifetime_at(address: usize) -> u32 {
 
 /// The versions that are awake: those that keep instances or got events lately.
 #[derive(Default)]
-pub(super) struct Awake(Mutex<Vec<Arc<Version>>>);
+pub(super) struct Awake(Mutex<Vec<Weak<Version>>>);
 
 impl Awake {
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Version>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Version>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, version: Arc<Version>) {
-        self.lock().push(version);
+    fn add(&self, version: &Arc<Version>) {
+        self.lock().push(Arc::downgrade(version));
     }
 
     pub(super) fn each(&self) -> Vec<Arc<Version>> {
-        self.lock().clone()
+        self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Lets those sleep for whom this answers false.
     pub(super) fn retain(&self, stays: impl Fn(&Arc<Version>) -> bool) {
         // Not under the lock: instances are dropped.
-        let asleep: Vec<Arc<Version>> = self.each().into_iter().filter(|it| !stays(it)).collect();
-        if asleep.is_empty() {
-            return;
+        let mut asleep = FxHashMap::default();
+        for version in self.each() {
+            if !stays(&version) {
+                asleep.insert(Arc::as_ptr(&version), version);
+            }
         }
-        self.lock()
-            .retain(|version| !asleep.iter().any(|it| Arc::ptr_eq(it, version)));
-        for version in asleep {
+        self.lock().retain(|version| {
+            version.strong_count() > 0 && !asleep.contains_key(&version.as_ptr())
+        });
+        for version in asleep.into_values() {
             if version.sleep() {
-                self.add(version);
+                self.add(&version);
             }
         }
     }

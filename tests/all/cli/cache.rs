@@ -15,11 +15,13 @@ struct Cached {
     bytes: Vec<u8>,
 }
 
+/// The machine code and its MAC; the note beside them names these very files.
 fn cached(state: &Path) -> Vec<Cached> {
     let mut files: Vec<Cached> = fs::read_dir(state.join("compiled"))
         .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|it| it != "note"))
+        .map(|path| {
             let metadata = fs::metadata(&path).unwrap();
             assert_eq!(
                 metadata.permissions().mode() & 0o7777,
