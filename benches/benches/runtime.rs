@@ -14,7 +14,9 @@ use dunlin::function::{
     ByteSize, ComponentSource, DEFAULT_WEIGHT, FunctionName, FunctionSpec, Isolation,
 };
 use dunlin::invocation::{Answer, Call, Event, HttpRequest, NoOutbox, Trigger, Usage};
+use dunlin::key_value::{self, Buckets};
 use dunlin::runtime::{Compiler, Cores, MemoryReset, Runtime, RuntimeOptions, Share, Version};
+use dunlin::store::SystemClock;
 use dunlin::telemetry::{Log, LogInvocations, LogWriter, Metrics, Telemetry};
 use dunlin_benches::build;
 use dunlin_benches::stats::percentile;
@@ -47,6 +49,14 @@ impl Host {
             metrics: Arc::new(Metrics::new().expect("the metrics are sound")),
             log_invocations: LogInvocations::All,
         };
+        let setup = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime starts");
+        let path = state.path().join(key_value::FILE_NAME);
+        let clock = Arc::new(SystemClock::default());
+        let (buckets, _) = Buckets::open(&path, clock, setup.handle().clone())
+            .expect("there is room for a database");
         let options = RuntimeOptions {
             slots: SLOTS,
             ready: READY,
@@ -56,6 +66,7 @@ impl Host {
             cores: 1,
             state: state.path().to_owned(),
             compiler: Compiler::InProcess,
+            buckets: Arc::new(buckets),
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
         Self {
@@ -63,10 +74,7 @@ impl Host {
                 .expect("the runtime starts"),
             telemetry,
             cores: Cores::start(1).expect("a core starts"),
-            setup: tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime starts"),
+            setup,
             _log: writer,
             _state: state,
         }

@@ -42,6 +42,7 @@ use crate::capability;
 use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
+use crate::key_value::Buckets;
 use crate::telemetry::Telemetry;
 use handlers::Exports;
 use version::{INSTANTIATE_TIMEOUT, Loaded};
@@ -69,6 +70,8 @@ pub struct RuntimeOptions {
     pub state: PathBuf,
     /// Who compiles.
     pub compiler: Compiler,
+    /// The buckets of functions.
+    pub buckets: Arc<Buckets>,
     /// The prefix of functions' ARNs: `arn:aws:lambda:REGION:ACCOUNT:function:`.
     pub arn_prefix: String,
 }
@@ -104,6 +107,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
+    buckets: Arc<Buckets>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
@@ -130,6 +134,7 @@ impl Runtime {
             cores,
             state,
             compiler,
+            buckets,
             arn_prefix,
         } = options;
         let memory_reset = memory_reset.resolve()?;
@@ -161,6 +166,7 @@ impl Runtime {
             shared,
             telemetry,
             outbox,
+            buckets,
             arn_prefix,
             memory_reset,
             state,
@@ -258,6 +264,7 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
+            buckets: Arc::clone(&self.buckets),
             mounts,
             spec,
         });

@@ -102,6 +102,8 @@ impl<'a> Reader<'a, '_> {
             weight: section.number("weight", DEFAULT_WEIGHT, WEIGHT_RANGE),
             environment: values::environment(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
+            config: values::config(section, self.folder, self.sources)
+                .collect_into(&mut self.value_files),
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::budget::{Budget, MemoryLimiter, Need};
+use super::budget::{Budget, Charge, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
@@ -15,6 +15,7 @@ use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
+use crate::key_value::Buckets;
 use crate::telemetry::{FunctionMetrics, Telemetry};
 
 /// Handles a guest may hold at once, and the host's side of them. Far above
@@ -39,6 +40,8 @@ pub struct Common {
     pub telemetry: Telemetry,
     /// What is counted for it.
     pub metrics: Arc<FunctionMetrics>,
+    /// Where its buckets are.
+    pub(crate) buckets: Arc<Buckets>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
 }
@@ -79,6 +82,8 @@ pub struct State {
     wasi: Option<Box<WasiCtx>>,
     pub(crate) http: Http,
     pub(crate) output: Option<Arc<Output>>,
+    /// What the last answer of a bucket holds of the memory budget.
+    pub(crate) answer: Option<Charge>,
     /// Names the instance in the log stream.
     pub(crate) log_stream: Option<String>,
 }
@@ -105,6 +110,7 @@ impl State {
             wasi: None,
             http: Http::new(),
             output: None,
+            answer: None,
             log_stream: None,
         }
     }
@@ -124,26 +130,31 @@ impl State {
         if let Some(output) = &self.output {
             output.end();
         }
+        self.answer = None;
         self.current.take()?.call.retry_after
+    }
+}
+
+impl State {
+    /// Where what the guest writes goes: made when it first writes, or may.
+    pub(crate) fn output(&mut self) -> &Arc<Output> {
+        self.output.get_or_insert_with(|| {
+            let made = Output::new(Arc::clone(&self.common));
+            made.begin(self.current.as_ref().map(|current| &current.call));
+            made
+        })
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Self {
-            common,
-            current,
-            table,
-            wasi,
-            output,
-            ..
-        } = self;
-        let ctx = wasi.get_or_insert_with(|| {
-            let made = Output::new(Arc::clone(common));
-            made.begin(current.as_ref().map(|current| &current.call));
-            *output = Some(Arc::clone(&made));
-            Box::new(capability::wasi::context(&common.spec, &made))
-        });
+        if self.wasi.is_none() {
+            let output = Arc::clone(self.output());
+            let context = capability::wasi::context(&self.common.spec, &output);
+            self.wasi = Some(Box::new(context));
+        }
+        let Self { table, wasi, .. } = self;
+        let ctx = wasi.as_mut().expect("it was just made");
         WasiCtxView { ctx, table }
     }
 }

@@ -18,9 +18,11 @@ use crate::invocation::{OutcomeKind, Trigger, Usage};
 use crate::store::StoreMetrics;
 
 mod guest;
+mod key_value;
 mod queues;
 
 pub use guest::{Dropped, GuestMetrics, GuestValue};
+pub use key_value::{KeyValueOperation, KeyValueOutcome, render_buckets};
 pub use queues::render_queues;
 
 /// From a quarter of a millisecond, where a warm handler ends, to Lambda's
@@ -53,6 +55,7 @@ pub struct Metrics {
     memory: HistogramVec,
     instantiations: IntCounterVec,
     events: IntCounterVec,
+    key_value: IntCounterVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
     guest_dropped: IntCounterVec,
@@ -117,6 +120,7 @@ pub struct FunctionMetrics {
     invocations: IntCounterVec,
     outcomes: [[OnceLock<IntCounter>; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
     events: IntCounterVec,
+    key_value: IntCounterVec,
     duration: Histogram,
     cpu: Counter,
     fuel: IntCounter,
@@ -267,6 +271,12 @@ impl Metrics {
                 "Events that nobody waits for, by what happened to them: accepted, done, retried, released, dead or filtered.",
                 &["function", "step"],
             )?,
+            key_value: counter_vec(
+                r,
+                "dunlin_key_value_operations_total",
+                "Operations of functions on buckets, by how they ended: ok, conflict, refused or failed.",
+                &["function", "operation", "outcome"],
+            )?,
             running: gauge_vec(
                 r,
                 "dunlin_invocations_running",
@@ -355,6 +365,7 @@ impl Metrics {
                 invocations: self.invocations.clone(),
                 outcomes: Default::default(),
                 events: self.events.clone(),
+                key_value: self.key_value.clone(),
                 duration: self.duration.with_label_values(&[f]),
                 cpu: self.cpu.with_label_values(&[f]),
                 fuel: self.fuel.with_label_values(&[f]),
@@ -423,6 +434,9 @@ impl Metrics {
         let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
         let _ = &self.http.responses;
+        self.key_value
+            .with_label_values(&["x", "get", "ok"])
+            .inc_by(0);
         let mut names: Vec<String> = self
             .registry
             .gather()
@@ -430,7 +444,8 @@ impl Metrics {
             .map(|family| family.name().to_owned())
             .collect();
         names.extend(guest::FAMILIES.iter().map(|name| (*name).to_owned()));
-        names.extend(queues::FAMILIES.iter().map(|(name, _)| (*name).to_owned()));
+        let gauges = queues::FAMILIES.iter().chain(&key_value::FAMILIES);
+        names.extend(gauges.map(|(name, _)| (*name).to_owned()));
         names.sort();
         names
     }
@@ -468,6 +483,12 @@ impl FunctionMetrics {
         self.events
             .with_label_values(&[self.name.as_str(), step.as_str()])
             .inc_by(count);
+    }
+
+    /// Counts an operation on a bucket.
+    pub fn key_value(&self, operation: KeyValueOperation, outcome: KeyValueOutcome) {
+        let labels = [self.name.as_str(), operation.as_str(), outcome.as_str()];
+        self.key_value.with_label_values(&labels).inc();
     }
 
     /// Counts an invocation that ended. `ran` is its duration from the lease;
