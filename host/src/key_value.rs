@@ -135,6 +135,9 @@ pub struct Revision {
     version: i64,
 }
 
+/// The value of a key with its revision. None without the key.
+pub type Found = Option<(Vec<u8>, Revision)>;
+
 /// Keys of a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {

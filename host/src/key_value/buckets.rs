@@ -11,8 +11,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::operations::{self, Done};
 use super::{
-    BucketName, Fill, KeyValueError, MAX_BATCH, MAX_BYTES, MAX_KEY, Page, Quota, Revision, Swapped,
-    schema,
+    BucketName, Fill, Found, KeyValueError, MAX_BATCH, MAX_BYTES, MAX_KEY, Page, Quota, Revision,
+    Swapped, schema,
 };
 use crate::runtime::Charge;
 use crate::store::{Clock, Disk, OpenError, StoreMetrics, WriteError, Writer};
@@ -127,7 +127,7 @@ impl Buckets {
         bucket: BucketName,
         keys: Vec<String>,
         mut charge: Charge,
-    ) -> Result<Held<Vec<Option<(Vec<u8>, Revision)>>>, KeyValueError> {
+    ) -> Result<Held<Vec<Found>>, KeyValueError> {
         check_batch(keys.iter().map(|key| (key.as_str(), 0)))?;
         self.read(move |connection| {
             let values = operations::get(connection, &bucket, &keys, &mut charge)?;

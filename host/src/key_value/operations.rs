@@ -1,12 +1,13 @@
 //! What is done to buckets, on a connection: writes within a commit, reads past it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    BucketName, Fill, KeyValueError, MAX_BYTES, MAX_PAGE, MAX_PAGE_BYTES, Page, Quota, Revision,
-    Swapped,
+    BucketName, Fill, Found, KeyValueError, MAX_BYTES, MAX_PAGE, MAX_PAGE_BYTES, Page, Quota,
+    Revision, Swapped,
 };
 use crate::runtime::Charge;
 
@@ -67,13 +68,13 @@ impl Row {
 }
 
 /// A key as it is before an operation.
-struct Entry {
+struct Stored {
     id: i64,
     version: i64,
     size: u64,
 }
 
-impl Entry {
+impl Stored {
     /// Does not read the value.
     fn find(connection: &Connection, bucket: i64, key: &str) -> rusqlite::Result<Option<Self>> {
         connection
@@ -98,6 +99,23 @@ impl Entry {
     }
 }
 
+/// Of several changes of one key the last, in the place of the first.
+fn last_of_each(changes: Vec<(String, Option<Vec<u8>>)>) -> Vec<(String, Option<Vec<u8>>)> {
+    // With the standard hasher: guests choose the keys.
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(changes.len());
+    let mut kept: Vec<(String, Option<Vec<u8>>)> = Vec::with_capacity(changes.len());
+    for (key, value) in changes {
+        match places.entry(key) {
+            Entry::Occupied(place) => kept[*place.get()].1 = value,
+            Entry::Vacant(place) => {
+                kept.push((place.key().clone(), value));
+                place.insert(kept.len() - 1);
+            }
+        }
+    }
+    kept
+}
+
 /// Sets the values of these keys, and deletes those without one: all or none.
 pub(super) fn change(
     connection: &Connection,
@@ -108,12 +126,11 @@ pub(super) fn change(
         Ok(row) => row,
         Err(error) => return Ok(Err(error)),
     };
-    // Of several for one key the last counts.
-    let changes: BTreeMap<String, Option<Vec<u8>>> = changes.into_iter().collect();
+    let changes = last_of_each(changes);
     let mut plan = Vec::with_capacity(changes.len());
     let (mut keys, mut bytes) = (row.keys, row.bytes);
     for (key, value) in changes {
-        let before = Entry::find(connection, row.id, &key)?;
+        let before = Stored::find(connection, row.id, &key)?;
         if let Some(before) = &before {
             keys = keys.saturating_sub(1);
             bytes = bytes.saturating_sub(key.len() as u64 + before.size);
@@ -215,7 +232,7 @@ pub(super) fn get(
     name: &BucketName,
     keys: &[String],
     charge: &mut Charge,
-) -> Done<Vec<Option<(Vec<u8>, Revision)>>> {
+) -> Done<Vec<Found>> {
     let row = match Row::find(connection, name)? {
         Ok(row) => row,
         Err(error) => return Ok(Err(error)),
@@ -260,7 +277,7 @@ pub(super) fn revision(
         Ok(row) => row,
         Err(error) => return Ok(Err(error)),
     };
-    let entry = Entry::find(connection, row.id, key)?;
+    let entry = Stored::find(connection, row.id, key)?;
     Ok(Ok(entry.map(|entry| entry.revision())))
 }
 
