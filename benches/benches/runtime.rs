@@ -14,9 +14,11 @@ use dunlin::function::{
     ByteSize, ComponentSource, DEFAULT_WEIGHT, FunctionName, FunctionSpec, Isolation,
 };
 use dunlin::invocation::{Answer, Call, Event, HttpRequest, NoOutbox, Trigger, Usage};
+use dunlin::key_value::{self, Buckets};
 use dunlin::runtime::{
     Compiler, Cores, MemoryReset, Runtime, RuntimeOptions, Share, Version, inspect,
 };
+use dunlin::store::SystemClock;
 use dunlin::telemetry::{Log, LogInvocations, LogWriter, Metrics, Telemetry};
 use dunlin_benches::build;
 use dunlin_benches::stats::percentile;
@@ -53,6 +55,10 @@ impl Host {
             .enable_all()
             .build()
             .expect("a runtime starts");
+        let path = state.path().join(key_value::FILE_NAME);
+        let clock = Arc::new(SystemClock::default());
+        let (buckets, _) = Buckets::open(&path, clock, setup.handle().clone())
+            .expect("there is room for a database");
         let options = RuntimeOptions {
             slots: SLOTS,
             ready: READY,
@@ -67,6 +73,7 @@ impl Host {
             state: state.path().to_owned(),
             compiler: Compiler::InProcess,
             blocking: setup.handle().clone(),
+            buckets: Arc::new(buckets),
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
         Self {

@@ -1,6 +1,7 @@
 //! The host as a whole: builds the parts once, binds, serves, swaps what is
 //! deployed, and drains in order.
 
+mod buckets;
 mod disk;
 mod machine;
 mod queues;
@@ -35,13 +36,14 @@ use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problem, Problems, Sig
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
+use crate::key_value::{self, Buckets};
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{
     Compiler, ComponentError, Cores, Inspected, Runtime, RuntimeOptions, Share, StartError,
     Version, inspect,
 };
-use crate::store::{Clock, OpenError, SystemClock};
+use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
 use crate::trigger::feed::Feeds;
@@ -86,9 +88,12 @@ pub enum AppError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// The queues cannot be opened.
+    /// The queues or the buckets cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The manifest's buckets cannot be declared.
+    #[error("the buckets of the manifest: {0}")]
+    Buckets(#[from] WriteError),
     /// The manifest's queues cannot be declared.
     #[error("the queues of the manifest: {0}")]
     Queue(#[from] QueueError),
@@ -129,6 +134,7 @@ pub struct App {
     triggers: Triggers,
     keeper: JoinHandle<()>,
     queues: Arc<SqliteQueues>,
+    buckets: Arc<Buckets>,
     /// Wakes it before its time.
     look_after: Arc<Notify>,
     deployed: Deployed,
@@ -175,6 +181,10 @@ impl App {
         let (queues, _) = SqliteQueues::open(&database, Arc::clone(&clock))?;
         telemetry.metrics.show_store(queues.metrics())?;
         let queues = Arc::new(queues);
+        let database = state.path().join(key_value::FILE_NAME);
+        let (buckets, _) = Buckets::open(&database, Arc::clone(&clock), Handle::current())?;
+        telemetry.metrics.show_store(buckets.metrics())?;
+        let buckets = Arc::new(buckets);
         let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
         let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
         let outbox = HostOutbox::new(Arc::clone(&dispatcher), Arc::clone(&store));
@@ -199,6 +209,7 @@ impl App {
                 state: state.path().to_owned(),
                 compiler,
                 blocking: Handle::current(),
+                buckets: Arc::clone(&buckets),
                 arn_prefix: format!(
                     "arn:aws:lambda:{}:{}:function:",
                     identity.region, identity.account
@@ -225,6 +236,7 @@ impl App {
         );
 
         queues::declare(&*queues, config, &parts.telemetry).await?;
+        buckets::declare(&buckets, config, &parts.telemetry).await?;
 
         // All is well: only now anything listens.
         let http_socket = bind(host.http.listen, "host.http, --http")?;
@@ -293,13 +305,16 @@ impl App {
         let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
         triggers.follow(config).await?;
 
+        let disks = Disks::of([queues.disk(), buckets.disk()]);
         let operator = Operator::new(
             parts.telemetry.clone(),
             Arc::clone(parts.runtime.budget()),
             Arc::clone(&store),
-            queues.disk(),
+            Arc::clone(&buckets),
+            disks.clone(),
         );
-        tokio::spawn(disk::tell(queues.disk(), parts.telemetry.clone()));
+        let telling = disk::tell(disks, Arc::clone(&buckets), parts.telemetry.clone());
+        tokio::spawn(telling);
         let (api_draining, api_drained) = watch::channel(false);
         let lambda = Lambda::new(
             Arc::clone(&parts.dispatcher),
@@ -385,6 +400,7 @@ impl App {
             triggers,
             keeper,
             queues,
+            buckets,
             look_after,
             deployed,
             drain_timeout: host.drain_timeout,
@@ -397,12 +413,16 @@ impl App {
         self.addresses
     }
 
-    /// Waits until the disk of the queues has failed, and says how. Nothing is accepted
-    /// any more then: the host is to end.
+    /// Waits until the disk of the queues or of the buckets has failed, and says how. Nothing
+    /// is accepted any more then: the host is to end.
     pub fn broken(&self) -> impl Future<Output = String> + use<> {
-        let (queues, log) = (Arc::clone(&self.queues), self.parts.telemetry.log.clone());
+        let (queues, buckets) = (Arc::clone(&self.queues), Arc::clone(&self.buckets));
+        let log = self.parts.telemetry.log.clone();
         async move {
-            let why = queues.broken().await;
+            let why = tokio::select! {
+                why = queues.broken() => why,
+                why = buckets.broken() => why,
+            };
             log.host(Level::Error, &format!("{why}: the host ends"));
             why
         }
@@ -421,6 +441,7 @@ impl App {
     pub async fn swap(&mut self, config: &Config) -> Result<(), AppError> {
         let versions = self.parts.load(config, &self.deployed.functions).await?;
         queues::declare(&*self.queues, config, &self.parts.telemetry).await?;
+        buckets::declare(&self.buckets, config, &self.parts.telemetry).await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
             versions.iter().map(|(spec, _)| spec),

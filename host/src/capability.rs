@@ -2,9 +2,12 @@
 //!
 //! Everything else is refused at deploy, with the import's name.
 
+pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod context;
 pub(crate) mod files;
+pub(crate) mod key_value;
+pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod producer;
@@ -51,7 +54,7 @@ mod producer_bindings {
 }
 
 /// The interfaces that are there, as `package/interface` without a version.
-const PROVIDED: [Provided; 3] = [
+const PROVIDED: &[Provided] = &[
     Provided {
         // The contract's versions are counted apart from WASI's.
         version: "0.1.0",
@@ -113,11 +116,37 @@ const PROVIDED: [Provided; 3] = [
             "wasi:random/random",
         ],
     },
+    Provided {
+        version: "0.2.0-draft",
+        interfaces: KEY_VALUE,
+    },
+    Provided {
+        version: "0.2.0-draft2",
+        interfaces: KEY_VALUE,
+    },
+    Provided {
+        version: "0.2.0-rc.1",
+        interfaces: &["wasi:config/store"],
+    },
+    Provided {
+        version: "0.2.0-draft-2024-09-27",
+        interfaces: &["wasi:config/store"],
+    },
+    Provided {
+        version: "0.1.0-draft",
+        interfaces: &["wasi:logging/logging"],
+    },
+];
+
+const KEY_VALUE: &[&str] = &[
+    "wasi:keyvalue/atomics",
+    "wasi:keyvalue/batch",
+    "wasi:keyvalue/store",
 ];
 
 /// Interfaces of one line of versions.
 struct Provided {
-    /// What their versions begin with.
+    /// Their version; with a dot at the end, what their versions begin with.
     version: &'static str,
     interfaces: &'static [&'static str],
 }
@@ -126,7 +155,12 @@ struct Provided {
 pub(crate) fn is_provided(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     PROVIDED.iter().any(|provided| {
-        version.starts_with(provided.version) && provided.interfaces.contains(&interface)
+        let is_line = provided.version.ends_with('.');
+        let is_it = match is_line {
+            true => version.starts_with(provided.version),
+            false => version == provided.version,
+        };
+        is_it && provided.interfaces.contains(&interface)
     })
 }
 
@@ -135,6 +169,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wasi::add_to_linker(linker)?;
     files::add_to_linker(linker)?;
     outbound::add_to_linker(linker)?;
+    key_value::add_to_linker(linker)?;
+    config::add_to_linker(linker)?;
+    logging::add_to_linker(linker)?;
     bindings::dunlin::event::types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::dunlin::event::context::add_to_linker::<State, HasSelf<State>>(linker, |state| {
         state

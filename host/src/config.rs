@@ -15,6 +15,7 @@ mod document;
 mod events;
 mod function;
 mod host;
+mod key_value;
 mod mounts;
 mod problem;
 mod queue;
@@ -36,6 +37,7 @@ pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
 use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
+use crate::key_value::{BucketName, Quota};
 use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::{Inspected, MemoryReset};
 use crate::telemetry::LogInvocations;
@@ -100,6 +102,8 @@ pub struct Config {
     pub functions: Vec<FunctionSpec>,
     /// The queues, in the order of the manifest.
     pub queues: Vec<(QueueName, QueueSettings)>,
+    /// The buckets, in the order of the manifest.
+    pub buckets: Vec<(BucketName, Quota)>,
     /// Where the component of each function is named.
     pub places: Places,
     /// What the components that are built already say of themselves, by their files.
@@ -409,12 +413,15 @@ fn check(root: &document::Section<'_>, folder: &Path, sources: Sources<'_>) -> C
     let host = host::read(&root.table("host"), folder, sources);
     let read = function::read_all(root, &host, folder, sources);
     let mut queues = queue::read_all(root);
-    read.references.check(&read.functions, &mut queues);
+    let buckets = key_value::read_all(root);
+    read.references
+        .check(&read.functions, &mut queues, &buckets);
     root.unknown();
     Config {
         host,
         functions: read.functions,
         queues,
+        buckets,
         places: read.places,
         inspected: read.inspected,
         value_files: read.value_files,

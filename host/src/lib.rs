@@ -10,6 +10,7 @@ pub mod config;
 pub mod dispatch;
 pub mod function;
 pub mod invocation;
+pub mod key_value;
 pub mod queue;
 pub mod runtime;
 pub mod store;

@@ -49,6 +49,7 @@ use crate::capability;
 use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
+use crate::key_value::Buckets;
 use crate::telemetry::Telemetry;
 use code::{Code, Codes, Rule};
 use compile::Note;
@@ -89,6 +90,8 @@ pub struct RuntimeOptions {
     pub compiler: Compiler,
     /// Where files are read and compilers are waited for.
     pub blocking: Handle,
+    /// The buckets of functions.
+    pub buckets: Arc<Buckets>,
     /// The prefix of functions' ARNs: `arn:aws:lambda:REGION:ACCOUNT:function:`.
     pub arn_prefix: String,
 }
@@ -134,6 +137,7 @@ pub struct Runtime {
     bounds: Bounds,
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
+    buckets: Arc<Buckets>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
@@ -165,6 +169,7 @@ impl Runtime {
             state,
             compiler,
             blocking,
+            buckets,
             arn_prefix,
         } = options;
         let memory_reset = memory_reset.resolve()?;
@@ -207,6 +212,7 @@ impl Runtime {
             },
             telemetry,
             outbox,
+            buckets,
             arn_prefix,
             memory_reset,
             state,
@@ -265,6 +271,7 @@ impl Runtime {
                 .doors()
                 .of_handler(Handler::Invoke)
                 .is_some_and(Door::is_command),
+            buckets: Arc::clone(&self.buckets),
             mounts,
             spec,
         });

@@ -17,6 +17,7 @@
 
 mod backup;
 mod clock;
+mod disks;
 mod log;
 mod metrics;
 
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use backup::{BackupError, back_up};
 pub use clock::{Age, Clock, Moment, SystemClock, Timeline};
+pub use disks::Disks;
 use log::Log;
 pub use metrics::StoreMetrics;
 
@@ -153,7 +155,8 @@ impl Writer {
         let (say, disk) = watch::channel(Disk::Sound);
         let path: Arc<Path> = path.into();
         let log = Log::of(&mut connection).map_err(failed)?;
-        let (age, metrics) = (timeline.age(), StoreMetrics::new());
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let (age, metrics) = (timeline.age(), StoreMetrics::new(&name));
         let store = Store {
             connection,
             path: Arc::clone(&path),
@@ -234,6 +237,17 @@ impl Writer {
     #[must_use]
     pub fn age(&self) -> i64 {
         self.age.now()
+    }
+
+    /// Writes the least there is: on a disk that was full it shows whether that has passed.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub async fn probe(&self) -> Result<(), WriteError> {
+        let touch = "INSERT INTO timeline (one, seen_ms, age_ms) VALUES (1, ?1, ?2)
+             ON CONFLICT (one) DO UPDATE SET seen_ms = excluded.seen_ms";
+        self.write(move |connection, at| connection.execute(touch, [at.now, at.age]).map(drop))
+            .await
     }
 
     /// What is counted of its commits.

@@ -8,7 +8,7 @@ mod record;
 pub use line::Line;
 pub use log::{Level, Log, LogWriter};
 pub use metrics::{
-    Dropped, EventStep, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, Metrics,
-    render_queues,
+    Dropped, EventStep, FunctionMetrics, GuestMetrics, GuestValue, HttpMetrics, KeyValueOperation,
+    KeyValueOutcome, Metrics, render_buckets, render_queues,
 };
 pub use record::{Ended, LogInvocations, Record, Telemetry};

@@ -35,6 +35,36 @@ pub mod producer {
     pub use dunlin::event::producer::{Error, Outgoing, invoke, send, send_batch};
 }
 
+/// Values that last. By themselves, as [`producer`] is.
+#[cfg(target_arch = "wasm32")]
+pub mod key_value {
+    wit_bindgen::generate!({
+        path: "../wit/deps/keyvalue-0.2.0-draft2",
+        inline: "package dunlin:sdk;
+            world sdk-key-value {
+                import wasi:keyvalue/store@0.2.0-draft2;
+                import wasi:keyvalue/atomics@0.2.0-draft2;
+                import wasi:keyvalue/batch@0.2.0-draft2;
+            }",
+        world: "dunlin:sdk/sdk-key-value",
+        generate_all,
+    });
+    pub use wasi::keyvalue::{atomics, batch, store};
+}
+
+/// Configuration, by itself.
+#[cfg(target_arch = "wasm32")]
+pub mod config {
+    wit_bindgen::generate!({
+        path: "../wit/deps/config-0.2.0-rc.1",
+        inline: "package dunlin:sdk;
+            world sdk-config { import wasi:config/store@0.2.0-rc.1; }",
+        world: "dunlin:sdk/sdk-config",
+        generate_all,
+    });
+    pub use wasi::config::store;
+}
+
 pub mod http {
     wit_bindgen::generate!({
         path: "../wit",

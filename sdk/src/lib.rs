@@ -26,12 +26,12 @@
 //! the fast path: prefer it unless there is something to await.
 //!
 //! Any handler may send messages to queues and invoke other functions: see
-//! [`producer`].
+//! [`producer`]. [`config`] has what whoever deploys it chose.
 //!
 //! # Instances
 //!
 //! By default each event gets a fresh instance: what a handler leaves in a
-//! `static` is gone with it. What must last belongs in a store outside.
+//! `static` is gone with it. What must last belongs in a bucket: see [`key_value`].
 //!
 //! # Memory
 //!
@@ -74,11 +74,13 @@
 extern crate self as dunlin_sdk;
 
 mod bindings;
+pub mod config;
 mod context;
 mod error;
 mod failure;
 pub mod http;
 pub mod invoke;
+pub mod key_value;
 pub mod lambda;
 pub mod logging;
 pub mod metrics;

@@ -62,7 +62,12 @@ impl<'a> Api<'a> {
 
     /// Invokes a function, as it is named in the path.
     #[track_caller]
-    pub(crate) fn invoke_with(&self, function: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) fn invoke_with(
+        &self,
+        function: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         self.send(
             "POST",
             &format!("/2015-03-31/functions/{function}/invocations"),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dunlin_tests::{Builder, Host, guest};
+use dunlin_tests::{Builder, Host, Response, guest};
 use serde_json::json;
 
 fn observer(keys: &str) -> Builder {
@@ -292,5 +292,111 @@ fn time_passes_for_a_guest_as_for_others() {
         "{seen}"
     );
     assert!(begun.elapsed() >= Duration::from_millis(20));
+    host.stop();
+}
+
+/// The guest that asks through the standard interfaces.
+fn standard(keys: &str) -> Builder {
+    Host::builder().function("values", &guest("values"), keys)
+}
+
+#[test]
+fn configuration_is_the_functions_own_in_both_versions_and_no_environment() {
+    let host = standard("environment = { IN_ENVIRONMENT = \"x\" }")
+        .manifest(
+            "[function.values.config]\ngreeting = \"hi\"\n\"feature/dark\" = \"on\"\n\
+             region = { env = \"OF_THE_HOST\" }\n",
+        )
+        .env("OF_THE_HOST", "north")
+        .start();
+    let seen = host.get("/values/config?name=region").json();
+    assert_eq!(
+        seen,
+        json!({
+            "value": "north",
+            "same": true,
+            "all": [["feature/dark", "on"], ["greeting", "hi"], ["region", "north"]],
+            "environment": ["IN_ENVIRONMENT"],
+        })
+    );
+    for name in ["IN_ENVIRONMENT", "OF_THE_HOST", "Greeting", ""] {
+        let seen = host.get(&format!("/values/config?name={name}")).json();
+        assert_eq!(seen["value"], json!(null), "{name}");
+    }
+    host.stop();
+}
+
+/// What an invocation left in the log: level, stream, message and fields.
+fn logged(host: &Host, response: &Response) -> Vec<serde_json::Value> {
+    let lines = host.guest_log(response.request_id());
+    let parts = lines.iter().map(|line| {
+        assert_eq!(line["function"], "values");
+        json!([
+            line["level"],
+            line["stream"],
+            line["message"],
+            line["fields"]
+        ])
+    });
+    parts.collect()
+}
+
+#[test]
+fn records_have_their_level_and_context_in_the_functions_log() {
+    let host = standard("").start();
+    for (level, of_line, finer) in [
+        ("trace", "info", Some("trace")),
+        ("debug", "info", Some("debug")),
+        ("info", "info", None),
+        ("warn", "warn", None),
+        ("error", "error", None),
+        ("critical", "error", Some("critical")),
+    ] {
+        let target = format!("/values/log?level={level}&context=db&message=a%0A%1Bb");
+        let response = host.get(&target);
+        let mut fields = json!({ "context": "db" });
+        if let Some(finer) = finer {
+            fields["level"] = finer.into();
+        }
+        assert_eq!(
+            logged(&host, &response),
+            [json!([of_line, "log", "a\n\u{1b}b", fields])]
+        );
+    }
+    let response = host.get("/values/log?message=alone");
+    assert_eq!(
+        logged(&host, &response),
+        [json!(["info", "log", "alone", null])]
+    );
+    assert!(!host.log_text().contains('\u{1b}'), "escapes stay escaped");
+    host.stop();
+}
+
+#[test]
+fn records_count_against_the_log_limit_and_long_ones_come_in_pieces() {
+    let host = standard("log-limit = \"40KiB\"").start();
+    // 20 KiB of a letter of three bytes: no piece ends within one.
+    let response = host.get("/values/log?level=warn&context=c&message=%E2%82%AC&repeat=6827");
+    let lines = host.guest_log(response.request_id());
+    let messages = lines
+        .iter()
+        .map(|line| line["message"].as_str().expect("a text"));
+    let whole: String = messages.collect();
+    assert_eq!((lines.len(), whole), (2, "€".repeat(6827)));
+    assert!(lines.iter().all(|line| line["level"] == "warn"));
+    assert!(lines.iter().all(|line| line["fields"]["context"] == "c"));
+
+    let response = host.get("/values/log?message=x&repeat=50000");
+    let lines = host.guest_log(response.request_id());
+    let last = lines.last().expect("a line")["message"].to_string();
+    assert!(
+        lines.len() == 3 && last.contains("raise `log-limit`"),
+        "{lines:?}"
+    );
+    let truncated = host.metric(
+        "dunlin_guest_log_truncated_total",
+        &[("function", "values")],
+    );
+    assert_eq!(truncated, Some(1.0));
     host.stop();
 }

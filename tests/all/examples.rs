@@ -31,6 +31,7 @@ macro_rules! examples {
 
 examples! {
     cleanup in "cleanup",
+    counter in "counter",
     hello in "hello",
     orders in "orders",
     pipeline in "pipeline",
@@ -173,6 +174,35 @@ fn sse(host: &Host) {
         |cancelled| cancelled == 1.0,
     );
     host.wait_until_quiet();
+}
+
+fn counter(host: &Host) {
+    assert_eq!(
+        host.get("/counter/tea").json(),
+        json!({ "count": 0, "last": null })
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_eq!(host.post("/counter/tea", "").status, 200));
+        }
+    });
+    let last = host.post("/counter/tea", r#"{ "by": 26, "who": "ada" }"#);
+    assert_eq!(last.header("content-type"), Some("application/json"));
+    assert_eq!(last.json(), json!({ "count": 42, "last": "ada" }));
+    assert_eq!(host.get("/counter/tea").json(), last.json());
+    assert_eq!(host.get("/counter/coffee").json()["count"], 0);
+    let too_far = host.post("/counter/tea", r#"{ "by": 999999 }"#);
+    assert_eq!(too_far.status, 409, "{too_far:?}");
+    assert_eq!(
+        host.http.request("DELETE", "/counter/tea", &[], b"").status,
+        204
+    );
+    assert_eq!(host.get("/counter/tea").json()["count"], 0);
+    let put = host.http.request("PUT", "/counter/tea", &[], b"");
+    assert_eq!(
+        (put.status, put.header("allow")),
+        (405, Some("GET, POST, DELETE"))
+    );
 }
 
 /// It fires at night: here its folder and its time are the test's own.

@@ -29,7 +29,8 @@ path = "/probe/{*rest}"
 /// A host with a manifest in which `{probe}`, `{consumer}` and so on are components.
 pub(crate) fn box_with(manifest: &str) -> Builder {
     let mut manifest = manifest.to_owned();
-    for name in ["probe", "payload", "consumer", "lambda-consumer"] {
+    let names = ["probe", "payload", "consumer", "lambda-consumer", "values"];
+    for name in names {
         let placeholder = format!("{{{name}}}");
         if manifest.contains(&placeholder) {
             manifest =

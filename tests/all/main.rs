@@ -12,6 +12,7 @@ mod examples;
 mod harness;
 mod hostile;
 mod http;
+mod key_value;
 mod limits;
 mod mounts;
 mod scene;

@@ -8,18 +8,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response, StatusCode};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::key_value::Buckets;
 use crate::queue::QueueStore;
 use crate::runtime::Budget;
-use crate::store::Disk;
-use crate::telemetry::{Telemetry, render_queues};
+use crate::store::{Disk, Disks};
+use crate::telemetry::{Telemetry, render_buckets, render_queues};
 
 /// Queues in one scrape at most: those with the most messages.
 const MAX_QUEUES: usize = 1000;
-/// How long a scrape waits for the queues. A disk that hangs hides them, not the rest.
-const QUEUES_PATIENCE: Duration = Duration::from_secs(2);
+/// Buckets in one scrape at most: the fullest.
+const MAX_BUCKETS: usize = 1000;
+/// How long a scrape waits for them. A disk that hangs hides them, not the rest.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the endpoints show.
 #[derive(Clone)]
@@ -27,7 +29,8 @@ pub struct Operator {
     telemetry: Telemetry,
     budget: Arc<Budget>,
     queues: Arc<dyn QueueStore>,
-    disk: watch::Receiver<Disk>,
+    buckets: Arc<Buckets>,
+    disks: Disks,
     ready: Arc<AtomicBool>,
 }
 
@@ -38,13 +41,15 @@ impl Operator {
         telemetry: Telemetry,
         budget: Arc<Budget>,
         queues: Arc<dyn QueueStore>,
-        disk: watch::Receiver<Disk>,
+        buckets: Arc<Buckets>,
+        disks: Disks,
     ) -> Self {
         Self {
             telemetry,
             budget,
             queues,
-            disk,
+            buckets,
+            disks,
             ready: Arc::default(),
         }
     }
@@ -66,12 +71,12 @@ impl Operator {
         if path == "/metrics" {
             return Some(self.metrics().await);
         }
-        let is_full = match &*self.disk.borrow() {
+        let is_full = match self.disks.now() {
             Disk::Sound => false,
             Disk::Full => true,
             // The host is about to end: nothing is accepted any more.
             Disk::Broken(why) => {
-                let message = format!("the store of the queues has failed: {why}\n");
+                let message = format!("the store has failed: {why}\n");
                 return Some(text(StatusCode::SERVICE_UNAVAILABLE, &message));
             }
         };
@@ -90,11 +95,17 @@ impl Operator {
 
     async fn metrics(&self) -> Response<Bytes> {
         let Telemetry { log, metrics, .. } = &self.telemetry;
-        let queues = timeout(QUEUES_PATIENCE, self.queues.overview(MAX_QUEUES)).await;
+        let (queues, buckets) = tokio::join!(
+            timeout(PATIENCE, self.queues.overview(MAX_QUEUES)),
+            timeout(PATIENCE, self.buckets.overview(MAX_BUCKETS)),
+        );
         match metrics.render(log, self.budget.used(), self.budget.limit()) {
             Ok(mut rendered) => {
                 if let Ok(Ok(queues)) = queues {
                     render_queues(&mut rendered, &queues);
+                }
+                if let Ok(Ok(buckets)) = buckets {
+                    render_buckets(&mut rendered, &buckets);
                 }
                 let mut response = Response::new(rendered.into());
                 let form = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -1,4 +1,5 @@
-//! stdout and stderr: captured per invocation, line by line, into the log.
+//! stdout and stderr: captured per invocation, line by line, into the log; and records
+//! that are for the log from the beginning.
 //!
 //! Writing never fails and never waits. What goes over the function's log
 //! limit is dropped; the log says so once per invocation.
@@ -14,7 +15,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::invocation::{Call, RequestId, Tail};
 use crate::runtime::Common;
-use crate::telemetry::Level;
+use crate::telemetry::{Level, Line};
 
 /// A longer line is cut into several.
 const MAX_LINE: usize = 16 << 10;
@@ -22,6 +23,8 @@ const MAX_LINE: usize = 16 << 10;
 /// that a guest writing single characters cannot make the log a hundred times
 /// what it wrote.
 const LINE_COST: u64 = 64;
+/// A longer context of a record is cut.
+const MAX_CONTEXT: usize = 1 << 10;
 /// What one write may bring.
 const MAX_WRITE: usize = 64 << 10;
 
@@ -37,6 +40,37 @@ impl Stream {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// How much a record matters, for whoever wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Critical,
+}
+
+impl Severity {
+    fn level(self) -> Level {
+        match self {
+            Self::Trace | Self::Debug | Self::Info => Level::Info,
+            Self::Warn => Level::Warn,
+            Self::Error | Self::Critical => Level::Error,
+        }
+    }
+
+    /// Its name where ours is coarser.
+    fn finer(self) -> Option<&'static str> {
+        match self {
+            Self::Trace => Some("trace"),
+            Self::Debug => Some("debug"),
+            Self::Critical => Some("critical"),
+            Self::Info | Self::Warn | Self::Error => None,
         }
     }
 }
@@ -117,6 +151,59 @@ impl Output {
         }
     }
 
+    /// Writes a record. One that is long becomes several lines, each with the level and the
+    /// context.
+    pub(crate) fn log(&self, severity: Severity, context: &str, message: &str) {
+        let mut capture = self.capture();
+        let context = &context[..context.floor_char_boundary(MAX_CONTEXT)];
+        let mut rest = message;
+        while !capture.truncated {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
+            let cost = (context.len() + piece.len()) as u64 + LINE_COST;
+            if cost > capture.left {
+                capture.truncated = true;
+                self.truncated(&capture);
+                break;
+            }
+            capture.left -= cost;
+            if let Some(tail) = &capture.tail {
+                tail.line(piece);
+            }
+            self.record(&capture, severity.level(), |out| {
+                out.str("stream", "log").str("message", piece);
+                let mut fields = serde_json::Map::new();
+                if !context.is_empty() {
+                    fields.insert("context".to_owned(), context.into());
+                }
+                if let Some(finer) = severity.finer() {
+                    fields.insert("level".to_owned(), finer.into());
+                }
+                if !fields.is_empty() {
+                    out.json("fields", &serde_json::Value::Object(fields));
+                }
+            });
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// A line of the log that belongs to the invocation.
+    fn record(&self, capture: &Capture, level: Level, members: impl FnOnce(&mut Line<'_>)) {
+        self.common.telemetry.log.line(level, |out| {
+            out.str("kind", "log")
+                .str("function", self.common.spec.name.as_str())
+                .str("version", &self.common.version);
+            if let Some(id) = capture.request_id {
+                id.with_str(|id| {
+                    out.str("request_id", id);
+                });
+            }
+            members(out);
+        });
+    }
+
     fn line(&self, capture: &Capture, stream: Stream, line: &[u8]) {
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end_matches('\r');
@@ -127,15 +214,7 @@ impl Output {
         let level = structured
             .as_ref()
             .map_or(Level::Info, |structured| structured.level);
-        self.common.telemetry.log.line(level, |out| {
-            out.str("kind", "log")
-                .str("function", self.common.spec.name.as_str())
-                .str("version", &self.common.version);
-            if let Some(id) = capture.request_id {
-                id.with_str(|id| {
-                    out.str("request_id", id);
-                });
-            }
+        self.record(capture, level, |out| {
             out.str("stream", stream.as_str());
             match structured {
                 Some(structured) => {

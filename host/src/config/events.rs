@@ -1,5 +1,5 @@
 //! What a function's table says of events beside HTTP: `async`, `queue`, `schedule`, and
-//! what it may send to.
+//! what it may send to; and whatever else it names that must be in the manifest.
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::document::{Field, Section};
+use super::key_value;
 use super::queue::OWN;
 use crate::function::events::{
     ATTEMPTS_RANGE, BACKLOG_RANGE, BATCH_RANGE, BATCHES_RANGE, CATCH_UP_RANGE, DEAD_LETTERS,
@@ -19,6 +20,7 @@ use crate::function::schedule::{Expression, Zone};
 use crate::function::{
     AsyncPolicy, Destination, FunctionName, FunctionSpec, Missed, Overlap, QueueMapping, Schedule,
 };
+use crate::key_value::{BucketName, Quota};
 use crate::queue::{QueueName, QueueSettings, Redrive};
 
 /// How often a message is received before it is a dead letter, where its queue says nothing
@@ -34,6 +36,7 @@ pub(super) struct References<'a> {
     functions: Vec<(FunctionName, Field<'a>)>,
     /// Mappings, with the time that a batch may take.
     mappings: Vec<(QueueName, Duration, Field<'a>)>,
+    buckets: Vec<(BucketName, Field<'a>)>,
 }
 
 impl<'a> References<'a> {
@@ -48,6 +51,7 @@ impl<'a> References<'a> {
         spec.events = self.policy(&section.table("async"));
         spec.queues = self.mappings(section, spec.limits.timeout);
         spec.schedules = schedules(section);
+        spec.buckets = key_value::grants(section, &mut self.buckets);
     }
 
     fn queues_in(&mut self, field: &Field<'a>) -> Vec<QueueName> {
@@ -193,7 +197,9 @@ impl<'a> References<'a> {
         self,
         functions: &[FunctionSpec],
         queues: &mut [(QueueName, QueueSettings)],
+        buckets: &[(BucketName, Quota)],
     ) {
+        key_value::check(self.buckets, buckets);
         for (name, field) in self.queues {
             let is_there = queues.iter().any(|(queue, _)| *queue == name);
             if !is_there && !OWN.contains(&name.as_str()) {

@@ -125,6 +125,8 @@ impl<'a> Reader<'a, '_> {
             arguments: values::arguments(section),
             environment: values::environment(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
+            config: values::config(section, self.folder, self.sources)
+                .collect_into(&mut self.value_files),
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),

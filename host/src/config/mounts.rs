@@ -8,7 +8,7 @@ use super::document::{Field, Section};
 use super::{Mountable, Values};
 use crate::function::{Access, Mount};
 
-const ACCESS: [(&str, Access); 2] = [
+pub(super) const ACCESS: [(&str, Access); 2] = [
     ("read-only", Access::ReadOnly),
     ("read-write", Access::ReadWrite),
 ];

@@ -9,6 +9,7 @@ use crate::function::{
 };
 
 mod events;
+mod key_value;
 
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
 /// manifest in it comes to.
@@ -245,7 +246,9 @@ fn every_key_of_a_function_counts() {
                     value: value.to_owned(),
                 })
                 .into(),
+            config: Vec::new(),
             mounts: Vec::new(),
+            buckets: Vec::new(),
             routes: vec![
                 route(Some("api.example.com"), only("GET"), "/users/{id}"),
                 route(Some("api.example.com"), only("POST"), "/users/{id}"),
@@ -621,8 +624,9 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             &function("handler = \"x\""),
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
-             `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, `environment`, \
-             `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
+             `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, \
+             `environment`, `config`, `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, \
+             `queue`, `schedule` and `key-value`",
         ),
         // Names.
         (

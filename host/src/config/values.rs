@@ -1,4 +1,5 @@
-//! Environment variables and secrets: their names, and where their values are.
+//! Environment variables, configuration and secrets: their names, and where their values
+//! are.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -6,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::Sources;
 use super::document::{Field, Section};
-use crate::function::{FunctionSpec, MAX_ARGUMENTS, MAX_ENVIRONMENT, MAX_SECRET, Secret};
+use crate::function::{
+    FunctionSpec, MAX_ARGUMENTS, MAX_CONFIG, MAX_ENVIRONMENT, MAX_SECRET, Secret,
+};
 
 /// Whether the values of environment variables and secrets are read, and directories to
 /// mount looked for.
@@ -23,6 +26,9 @@ pub enum Values {
 const RESERVED_PREFIXES: [&str; 2] = ["AWS_", "LAMBDA_"];
 /// As above.
 const RESERVED: [&str; 2] = ["_HANDLER", "_X_AMZN_TRACE_ID"];
+
+/// The longest name of a value of `config`.
+const MAX_CONFIG_NAME: usize = 128;
 
 /// What was read, and the files it came from.
 pub(super) struct Found<T> {
@@ -59,30 +65,14 @@ pub(super) fn environment(
         } else {
             check_name(name, &value);
         }
-        let text = match value.value().as_str() {
-            Some(text) => Some(text.to_owned()),
-            None if value.value().is_table() => from_elsewhere(&value, folder, sources, &mut files),
-            None => {
-                value.problem(
-                    format!(
-                        "of type {}, but a variable is a text",
-                        value.value().type_str()
-                    ),
-                    "put it in quotes, or write `{ env = \"NAME\" }` or `{ file = \"PATH\" }`",
-                );
-                None
-            }
-        };
+        let text = text_or_elsewhere(&value, "a variable", folder, sources, &mut files);
         let text = text.unwrap_or_default();
         if text.contains('\0') {
             value.secret_problem("a NUL byte in the value", "remove it");
         }
         values.push((name.to_owned(), text));
     }
-    let total: usize = values
-        .iter()
-        .map(|(name, text)| name.len() + text.len())
-        .sum();
+    let total = total(&values);
     if total > MAX_ENVIRONMENT.as_usize() {
         field.secret_problem(
             format!("names and values together are {total} bytes"),
@@ -113,6 +103,64 @@ pub(super) fn arguments(section: &Section<'_>) -> Vec<String> {
         );
     }
     arguments.into_iter().map(str::to_owned).collect()
+}
+
+/// Reads `config`, sorted by name.
+pub(super) fn config(
+    section: &Section<'_>,
+    folder: &Path,
+    sources: Sources<'_>,
+) -> Found<(String, String)> {
+    let mut files = Vec::new();
+    let mut values = Vec::new();
+    let Some(field) = section.get("config") else {
+        return Found { values, files };
+    };
+    for (name, value) in field.table().iter().flat_map(Section::entries) {
+        if name.is_empty() || name.len() > MAX_CONFIG_NAME || name.contains(char::is_control) {
+            let remedy =
+                format!("use 1 to {MAX_CONFIG_NAME} bytes of text without control characters");
+            value.secret_problem("cannot name a value of `config`", remedy);
+        }
+        let text = text_or_elsewhere(&value, "a value of `config`", folder, sources, &mut files);
+        values.push((name.to_owned(), text.unwrap_or_default()));
+    }
+    let total = total(&values);
+    if total > MAX_CONFIG.as_usize() {
+        field.secret_problem(
+            format!("names and values together are {total} bytes"),
+            format!("allowed is {MAX_CONFIG}; read more from a file that the function mounts"),
+        );
+    }
+    values.sort();
+    Found { values, files }
+}
+
+/// Bytes of all names and values.
+fn total(values: &[(String, String)]) -> usize {
+    let sizes = values.iter().map(|(name, text)| name.len() + text.len());
+    sizes.sum()
+}
+
+/// Reads a text, or from where it is to be read.
+fn text_or_elsewhere(
+    value: &Field<'_>,
+    what: &str,
+    folder: &Path,
+    sources: Sources<'_>,
+    files: &mut Vec<PathBuf>,
+) -> Option<String> {
+    match value.value().as_str() {
+        Some(text) => Some(text.to_owned()),
+        None if value.value().is_table() => from_elsewhere(value, folder, sources, files),
+        None => {
+            value.problem(
+                format!("of type {}, but {what} is a text", value.value().type_str()),
+                "put it in quotes, or write `{ env = \"NAME\" }` or `{ file = \"PATH\" }`",
+            );
+            None
+        }
+    }
 }
 
 /// Reads `secrets`, sorted by name.

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::function::{ComponentSource, FunctionSpec};
 use crate::invocation::{NoOutbox, Trigger};
+use crate::key_value::{self, Buckets};
 use crate::runtime::{Compiler, MemoryReset, Runtime, RuntimeOptions, Share, inspect};
+use crate::store::SystemClock;
 use crate::telemetry::{Log, LogInvocations, Metrics};
 
 /// A component that handles direct invocations: it answers nothing.
@@ -87,6 +90,9 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         metrics: Arc::new(Metrics::new().unwrap()),
         log_invocations: LogInvocations::Failures,
     };
+    let path = folder.path().join(key_value::FILE_NAME);
+    let clock = Arc::new(SystemClock::default());
+    let (buckets, _) = Buckets::open(&path, clock, Handle::current()).unwrap();
     let options = RuntimeOptions {
         slots: 2,
         ready: 0,
@@ -101,6 +107,7 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         state: folder.path().to_owned(),
         compiler: Compiler::InProcess,
         blocking: tokio::runtime::Handle::current(),
+        buckets: Arc::new(buckets),
         arn_prefix: "arn:aws:lambda:x:0:function:".to_owned(),
     };
     let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox)).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName, Mount};
+use super::{ByteSize, FunctionName, Grant, Mount};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -39,6 +39,8 @@ pub const PROVISIONED_RANGE: RangeInclusive<u32> = 0..=1000;
 pub const WEIGHT_RANGE: RangeInclusive<u32> = 1..=10_000;
 /// Lambda's limit for all environment variables together, names and values.
 pub const MAX_ENVIRONMENT: ByteSize = ByteSize::kib(4);
+/// All values of `config` together, names and values: each `get-all` carries them.
+pub const MAX_CONFIG: ByteSize = ByteSize::kib(64);
 /// The longest value of a secret: AWS Secrets Manager's limit.
 pub const MAX_SECRET: ByteSize = ByteSize::kib(64);
 
@@ -212,10 +214,14 @@ pub struct FunctionSpec {
     pub arguments: Vec<String>,
     /// Environment variables: name and value, sorted by name.
     pub environment: Vec<(String, String)>,
+    /// What `wasi:config` answers: name and value, sorted by name.
+    pub config: Vec<(String, String)>,
     /// Secrets, sorted by name.
     pub secrets: Vec<Secret>,
     /// Directories of the host.
     pub mounts: Vec<Mount>,
+    /// Buckets, by the names under which it opens them.
+    pub buckets: Vec<Grant>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -244,8 +250,10 @@ impl FunctionSpec {
             weight: DEFAULT_WEIGHT,
             arguments: Vec::new(),
             environment: Vec::new(),
+            config: Vec::new(),
             secrets: Vec::new(),
             mounts: Vec::new(),
+            buckets: Vec::new(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

@@ -19,6 +19,7 @@ use super::state::{Common, Current, MAX_HANDLES, State};
 use super::turns::{self, Seat};
 use crate::function::{Fuel, PAYLOAD_RANGE};
 use crate::invocation::{Advice, Answer, Call, Event, Failure, OutcomeKind, Usage};
+use crate::key_value;
 
 /// Ticks an invocation runs before it first yields: more than one, so that a
 /// short handler does not meet a tick by chance.
@@ -51,12 +52,16 @@ pub struct Instance {
 
 /// A store with every limit set.
 fn new_store(engine: &wasmtime::Engine, state: State) -> Store<State> {
-    let response = state.common.spec.limits.response.0;
+    let spec = &state.common.spec;
+    let most = match spec.buckets.is_empty() {
+        true => spec.limits.response.0,
+        false => spec.limits.response.0.max(key_value::MAX_BYTES),
+    };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_max_component_handles(MAX_HANDLES);
     // An answer that is streamed may be larger, and never crosses at once.
-    let most = response.min(PAYLOAD_RANGE.end().0) + CALL_OVERHEAD;
+    let most = most.min(PAYLOAD_RANGE.end().0) + CALL_OVERHEAD;
     store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
     if let Some(table) = store.concurrent_resource_table() {
         table.set_max_capacity(MAX_HANDLES);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::budget::{Budget, MemoryLimiter, Need};
+use super::budget::{Budget, Charge, MemoryLimiter, Need};
 use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::console::Console;
@@ -17,6 +17,7 @@ use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
+use crate::key_value::Buckets;
 use crate::telemetry::{FunctionMetrics, Telemetry};
 
 /// Handles a guest may hold at once, and the host's side of them. Far above
@@ -43,6 +44,8 @@ pub struct Common {
     pub metrics: Arc<FunctionMetrics>,
     /// It is a program: its event is on stdin, its answer on stdout.
     pub(crate) is_command: bool,
+    /// Where its buckets are.
+    pub(crate) buckets: Arc<Buckets>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
 }
@@ -89,6 +92,8 @@ pub struct State {
     /// What it reads and writes if it is a program.
     console: Option<Arc<Console>>,
     pub(crate) output: Option<Arc<Output>>,
+    /// What the last answer of a bucket holds of the memory budget.
+    pub(crate) answer: Option<Charge>,
     /// Names the instance in the log stream.
     pub(crate) log_stream: Option<String>,
 }
@@ -118,6 +123,7 @@ impl State {
             http: Http::new(),
             console: None,
             output: None,
+            answer: None,
             log_stream: None,
         }
     }
@@ -188,34 +194,32 @@ impl State {
         if let Some(output) = &self.output {
             output.end();
         }
+        self.answer = None;
         self.current.take()?.call.retry_after
+    }
+}
+
+impl State {
+    /// Where what the guest writes goes: made when it first writes, or may.
+    pub(crate) fn output(&mut self) -> &Arc<Output> {
+        self.output.get_or_insert_with(|| {
+            let made = Output::new(Arc::clone(&self.common));
+            made.begin(self.current.as_ref().map(|current| &current.call));
+            made
+        })
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        if self.wasi.is_none() && self.common.is_command {
-            self.console();
+        if self.wasi.is_none() {
+            let console = self.common.is_command.then(|| self.console());
+            let output = Arc::clone(self.output());
+            let context = capability::wasi::context(&self.common.spec, &output, console.as_ref());
+            self.wasi = Some(Box::new(context));
         }
-        let Self {
-            common,
-            current,
-            table,
-            wasi,
-            output,
-            console,
-            ..
-        } = self;
-        let ctx = wasi.get_or_insert_with(|| {
-            let made = Output::new(Arc::clone(common));
-            made.begin(current.as_ref().map(|current| &current.call));
-            *output = Some(Arc::clone(&made));
-            Box::new(capability::wasi::context(
-                &common.spec,
-                &made,
-                console.as_ref(),
-            ))
-        });
+        let Self { table, wasi, .. } = self;
+        let ctx = wasi.as_mut().expect("it was just made");
         WasiCtxView { ctx, table }
     }
 }

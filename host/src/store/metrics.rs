@@ -1,7 +1,7 @@
 //! What a writer counts of its commits.
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter};
+use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
 
 /// From a disk that does not wait for its medium to one that hardly answers.
 const COMMIT_BUCKETS: [f64; 14] = [
@@ -18,15 +18,21 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    pub(super) fn new() -> Self {
+    /// Those of the store of this name, the label that tells it from others.
+    pub(super) fn new(store: &str) -> Self {
         let options = HistogramOpts::new(
             "dunlin_store_commit_seconds",
-            "How long a commit of the queues took, with the wait for the disk.",
+            "How long a commit took, with the wait for the disk, by store: queue or values.",
         );
-        let options = options.buckets(COMMIT_BUCKETS.to_vec());
-        let operations = IntCounter::new(
-            "dunlin_store_operations_total",
-            "Operations on the queues that were committed, many at a time.",
+        let options = options
+            .const_label("store", store)
+            .buckets(COMMIT_BUCKETS.to_vec());
+        let operations = IntCounter::with_opts(
+            Opts::new(
+                "dunlin_store_operations_total",
+                "Operations that were committed, many at a time, by store: queue or values.",
+            )
+            .const_label("store", store),
         );
         Self {
             commit: Histogram::with_opts(options).expect("the name and the buckets are right"),

@@ -133,6 +133,20 @@ async fn a_full_disk_refuses_and_recovers() {
 }
 
 #[tokio::test]
+async fn a_probe_finds_room_that_nobody_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open(&folder, 1);
+    bound(&writer, 4).await;
+    assert_eq!(writer.write(fill).await, Err(WriteError::Full));
+    assert_eq!(*writer.disk().borrow(), Disk::Full);
+    bound(&writer, 1_000_000).await;
+    // That is a setting, and nothing for the disk.
+    assert_eq!(*writer.disk().borrow(), Disk::Full);
+    writer.probe().await.unwrap();
+    assert_eq!(*writer.disk().borrow(), Disk::Sound);
+}
+
+#[tokio::test]
 async fn the_log_is_moved_into_the_database_and_stays_small() {
     let folder = TempDir::new().unwrap();
     let (writer, _thread) = open(&folder, 1);

@@ -18,9 +18,11 @@ use crate::invocation::{OutcomeKind, Trigger, Usage};
 use crate::store::StoreMetrics;
 
 mod guest;
+mod key_value;
 mod queues;
 
 pub use guest::{Dropped, GuestMetrics, GuestValue};
+pub use key_value::{KeyValueOperation, KeyValueOutcome, render_buckets};
 pub use queues::render_queues;
 
 /// From a quarter of a millisecond, where a warm handler ends, to Lambda's
@@ -152,6 +154,7 @@ struct Families {
     memory: HistogramVec,
     leases: IntCounterVec,
     events: IntCounterVec,
+    key_value: IntCounterVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
     wanted: IntGaugeVec,
@@ -296,6 +299,12 @@ impl Metrics {
                 "dunlin_events_total",
                 "Events that nobody waits for, by what happened to them: accepted, done, retried, released, dead or filtered.",
                 &["function", "step"],
+            )?,
+            key_value: counter_vec(
+                r,
+                "dunlin_key_value_operations_total",
+                "Operations of functions on buckets, by how they ended: ok, conflict, refused or failed.",
+                &["function", "operation", "outcome"],
             )?,
             running: gauge_vec(
                 r,
@@ -469,6 +478,10 @@ impl Metrics {
         let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
         let _ = &self.http.responses;
+        self.families
+            .key_value
+            .with_label_values(&["x", "get", "ok"])
+            .inc_by(0);
         let mut names: Vec<String> = self
             .registry
             .gather()
@@ -476,7 +489,8 @@ impl Metrics {
             .map(|family| family.name().to_owned())
             .collect();
         names.extend(guest::FAMILIES.iter().map(|name| (*name).to_owned()));
-        names.extend(queues::FAMILIES.iter().map(|(name, _)| (*name).to_owned()));
+        let gauges = queues::FAMILIES.iter().chain(&key_value::FAMILIES);
+        names.extend(gauges.map(|(name, _)| (*name).to_owned()));
         names.sort();
         names
     }
@@ -548,6 +562,12 @@ impl FunctionMetrics {
             .events
             .with_label_values(&[self.name.as_str(), step.as_str()])
             .inc_by(count);
+    }
+
+    /// Counts an operation on a bucket.
+    pub fn key_value(&self, operation: KeyValueOperation, outcome: KeyValueOutcome) {
+        let labels = [self.name.as_str(), operation.as_str(), outcome.as_str()];
+        self.families.key_value.with_label_values(&labels).inc();
     }
 
     /// Counts an invocation that ended. `ran` is its duration from the lease;

@@ -177,11 +177,17 @@ fn documented(page: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_metrics_are_those_that_are_documented() {
-    let host = box_with(&format!("[host]\nidle-timeout = \"200ms\"\n{PROBE}"))
-        .args(["--insecure-admin"])
-        .start();
+    let manifest = format!(
+        "[host]\nidle-timeout = \"200ms\"\n{PROBE}\
+         [function.values]\ncomponent = \"{{values}}\"\n\
+         [[function.values.http]]\npath = \"/values\"\n\
+         [[function.values.key-value]]\nbucket = \"b\"\n[key-value.b]\n"
+    );
+    let host = box_with(&manifest).args(["--insecure-admin"]).start();
     // Families without a series are not shown until they have one: those of events, of a
-    // timeout and of guests.
+    // timeout, of buckets and of guests.
+    let looked = host.post("/values", r#"{ "bucket": "b", "do": [["get", "k"]] }"#);
+    assert_eq!(looked.text(), r#"[{"ok":null}]"#);
     let event = [("x-amz-invocation-type", "Event")];
     let target = "/2015-03-31/functions/probe/invocations";
     let accepted = host.admin.request("POST", target, &event, b"{}");
@@ -298,6 +304,6 @@ fn queues_show_how_full_they_are_and_how_old_their_messages() {
             assert_eq!(metrics.get(name, &[("queue", queue)]), Some(0.0), "{queue}");
         }
     }
-    assert!(metrics.get("dunlin_store_commit_seconds_count", &[]) >= Some(3.0));
-    assert!(metrics.get("dunlin_store_operations_total", &[]) >= Some(3.0));
+    assert!(metrics.get("dunlin_store_commit_seconds_count", &[("store", "queue")]) >= Some(3.0));
+    assert!(metrics.get("dunlin_store_operations_total", &[("store", "queue")]) >= Some(3.0));
 }

@@ -57,9 +57,11 @@ fn bodies(client: &Client) -> BTreeSet<String> {
 
 /// As the manual says, in the state directory of a host that has ended.
 fn restore(copy: &Path, state: &Path) {
-    fs::rename(copy, state.join("queue.db")).unwrap();
-    for gone in ["queue.db-wal", "queue.db-shm"] {
-        let _ = fs::remove_file(state.join(gone));
+    for name in ["queue.db", "values.db"] {
+        fs::rename(copy.join(name), state.join(name)).unwrap();
+        for gone in ["-wal", "-shm"] {
+            let _ = fs::remove_file(state.join(format!("{name}{gone}")));
+        }
     }
 }
 
@@ -88,11 +90,11 @@ fn a_copy_under_load_has_all_that_was_acknowledged_before() {
             (acknowledged.lock().unwrap().len() > 100).then_some(())
         });
         let before = acknowledged.lock().unwrap().clone();
-        let args = ["backup", "copy.db", "--state", state.to_str().unwrap()];
+        let args = ["backup", "copy", "--state", state.to_str().unwrap()];
         let output = run(folder.path(), &args);
         ended.store(true, Ordering::SeqCst);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert!(stdout(&output).starts_with("copy.db: "), "{output:?}");
+        assert!(stdout(&output).starts_with("copy/queue.db: "), "{output:?}");
         before
     });
     assert!(
@@ -101,9 +103,12 @@ fn a_copy_under_load_has_all_that_was_acknowledged_before() {
     );
     host.stop();
 
-    let copy = folder.path().join("copy.db");
-    assert_eq!(mode(&copy), 0o600);
-    assert!(!folder.path().join("copy.db.part").exists());
+    let copy = folder.path().join("copy");
+    assert_eq!(mode(&copy), 0o700);
+    for name in ["queue.db", "values.db"] {
+        assert_eq!(mode(&copy.join(name)), 0o600);
+    }
+    assert!(!folder.path().join("copy.part").exists());
     started(&other).stop();
     restore(&copy, &other);
     let host = started(&other);
@@ -124,14 +129,14 @@ fn a_host_that_does_not_run_is_copied_too() {
     ask(&host.admin, "SendMessage", json!({ "MessageBody": "x" }));
     // Killed: what was acknowledged is in the WAL.
     drop(host);
-    let args = ["backup", "copy.db", "--state", state.to_str().unwrap()];
+    let args = ["backup", "copy", "--state", state.to_str().unwrap()];
     let output = run(folder.path(), &args);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     // What came later is gone.
     let host = started(&state);
     ask(&host.admin, "SendMessage", json!({ "MessageBody": "y" }));
     host.stop();
-    restore(&folder.path().join("copy.db"), &state);
+    restore(&folder.path().join("copy"), &state);
     let host = started(&state);
     assert_eq!(bodies(&host.admin), BTreeSet::from(["x".to_owned()]));
 }
@@ -151,9 +156,9 @@ fn what_cannot_be_copied_is_named_with_the_remedy() {
         (
             "mine",
             "broken",
-            ["mine is there already", "name a new file"],
+            ["mine is there already", "name a new folder"],
         ),
-        ("none/copy", "broken", ["none/copy", "name a new file"]),
+        ("none/copy", "broken", ["none/copy", "name a new folder"]),
     ] {
         let output = run(folder.path(), &["backup", file, "--state", state]);
         let said = stderr(&output);

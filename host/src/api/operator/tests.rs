@@ -1,7 +1,9 @@
 use rusqlite::Connection;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 
 use super::*;
+use crate::key_value::{self, BucketName, Quota};
 use crate::queue::sqlite::{FILE_NAME, SqliteQueues};
 use crate::queue::{NewMessage, Owner, QueueName, QueueSettings};
 use crate::store::SystemClock;
@@ -10,7 +12,8 @@ use crate::telemetry::{Log, LogInvocations, Metrics};
 /// Endpoints of a host with the queue `q`, which is ready.
 async fn operator(folder: &TempDir) -> Operator {
     let path = folder.path().join(FILE_NAME);
-    let (queues, _) = SqliteQueues::open(&path, Arc::new(SystemClock::default())).unwrap();
+    let clock = Arc::new(SystemClock::default());
+    let (queues, _) = SqliteQueues::open(&path, clock.clone()).unwrap();
     let (log, _writer) = Log::start(std::io::sink()).unwrap();
     let metrics = Metrics::new().unwrap();
     metrics.show_store(queues.metrics()).unwrap();
@@ -21,8 +24,18 @@ async fn operator(folder: &TempDir) -> Operator {
     };
     let declared = vec![(q(), QueueSettings::default())];
     queues.put(declared, Owner::Manifest).await.unwrap();
-    let disk = queues.disk();
-    let operator = Operator::new(telemetry, Budget::new(1 << 20), Arc::new(queues), disk);
+    let path = folder.path().join(key_value::FILE_NAME);
+    let (buckets, _) = Buckets::open(&path, clock, Handle::current()).unwrap();
+    let bucket = (BucketName::new("b").unwrap(), Quota::default());
+    buckets.declare(vec![bucket]).await.unwrap();
+    let disks = Disks::of([queues.disk(), buckets.disk()]);
+    let operator = Operator::new(
+        telemetry,
+        Budget::new(1 << 20),
+        Arc::new(queues),
+        Arc::new(buckets),
+        disks,
+    );
     operator.set_ready(true);
     operator
 }
@@ -59,7 +72,7 @@ async fn a_store_that_has_failed_makes_the_host_unhealthy_and_not_ready() {
 }
 
 #[tokio::test]
-async fn the_queues_are_in_the_metrics() {
+async fn queues_and_buckets_are_in_the_metrics() {
     let folder = TempDir::new().unwrap();
     let operator = operator(&folder).await;
     let message = NewMessage::of("hello");
@@ -68,7 +81,9 @@ async fn the_queues_are_in_the_metrics() {
     for line in [
         "dunlin_queue_messages{queue=\"q\"} 1",
         "dunlin_queue_bytes{queue=\"q\"} 5",
-        "dunlin_store_operations_total 2",
+        "dunlin_key_value_keys{bucket=\"b\"} 0",
+        "dunlin_key_value_bytes{bucket=\"b\"} 0",
+        "dunlin_store_operations_total{store=\"queue\"} 2",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}: {text}");
     }
