@@ -227,7 +227,8 @@ fn code_that_is_lost_while_it_rests_is_an_error_until_it_is_compiled_again() {
         let opened = std::fs::File::open(file).unwrap();
         opened.set_times(times).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Path)); 2] = [("gone", &remove), ("changed", &tamper)];
+    type Lose<'l> = &'l dyn Fn(&Path);
+    let cases: [(&str, Lose<'_>); 2] = [("gone", &remove), ("changed", &tamper)];
     for (count, (why, lose)) in cases.into_iter().enumerate() {
         greets(&host, "f0");
         all_rest(&host);

@@ -9,7 +9,6 @@
 //! code holds it by an [`Arc`], and the one that the keeper holds is the last to go.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -371,7 +370,7 @@ impl Code {
         let _unless_dropped = wanted.drop_guard();
         let code = Arc::clone(self);
         let compile = move || {
-            let mapping = code.compiled_anew(&cancelled)?;
+            let mapping = code.build(&cancelled)?;
             Ok((code.codes.link(&mapping)?, mapping.identity))
         };
         let task = self.codes.blocking.spawn_blocking(compile).await;
@@ -380,7 +379,7 @@ impl Code {
         Ok(self.put(mapped))
     }
 
-    fn compiled_anew(&self, cancelled: &CancellationToken) -> Result<Mapping, ComponentError> {
+    fn build(&self, cancelled: &CancellationToken) -> Result<Mapping, ComponentError> {
         let codes = &self.codes;
         let source = Arc::clone(&lock(&self.source));
         let component = source.read()?;
@@ -399,31 +398,41 @@ impl Code {
         {
             return;
         }
+        let why = why.to_string();
+        let code = Arc::clone(self);
+        codes.blocking.spawn_blocking(move || {
+            code.build_again(&why);
+            code.mending.store(false, Ordering::Release);
+        });
+    }
+
+    fn build_again(&self, why: &str) {
+        let codes = &self.codes;
+        // An event may have failed just before it came back.
+        if codes.cache.map(&codes.engine, &self.name, None).is_ok() {
+            return;
+        }
         let file = codes.cache.code_file(&self.name).display().to_string();
         let log = &codes.telemetry.log;
         log.host(
             Level::Error,
             &format!("the machine code in {file} cannot be used, {why}: it is compiled again"),
         );
-        let code = Arc::clone(self);
-        codes.blocking.spawn_blocking(move || {
-            let codes = &code.codes;
-            // Nothing is mapped yet: the next event does that.
-            let mended = code.compiled_anew(&codes.ended);
-            let source: PathBuf = lock(&code.source).file().to_owned();
-            let log = &codes.telemetry.log;
-            match mended {
-                Ok(_) => log.host(Level::Info, &format!("the machine code in {file} is back")),
-                Err(error) => {
-                    let again = codes.now() + MEND_AGAIN;
-                    code.mend_after.store(again, Ordering::Relaxed);
-                    let (source, remedy) = (source.display(), error.remedy());
-                    let message = format!("{source} cannot be compiled again: {error}; {remedy}");
-                    log.host(Level::Error, &message);
-                }
+        // Nothing stays mapped: the next event does that.
+        match self.build(&codes.ended) {
+            Ok(_) => log.host(Level::Info, &format!("the machine code in {file} is back")),
+            Err(error) => {
+                let again = codes.now() + MEND_AGAIN;
+                self.mend_after.store(again, Ordering::Relaxed);
+                let source = lock(&self.source).file().to_owned();
+                let message = format!(
+                    "{} cannot be compiled again: {error}; {}",
+                    source.display(),
+                    error.remedy()
+                );
+                log.host(Level::Error, &message);
             }
-            code.mending.store(false, Ordering::Release);
-        });
+        }
     }
 }
 
