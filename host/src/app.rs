@@ -36,7 +36,7 @@ use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
-use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
+use crate::runtime::{Compiler, Cores, Init, Runtime, RuntimeOptions, Share, StartError, Version};
 use crate::store::{Clock, OpenError, SystemClock};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
@@ -397,6 +397,15 @@ impl App {
         self.deployed.functions.iter().map(|(spec, _)| spec)
     }
 
+    /// Functions whose `init` runs in each instance, and why.
+    pub fn initialised_late(&self) -> impl Iterator<Item = (&FunctionName, &str)> {
+        let functions = self.deployed.functions.iter();
+        functions.filter_map(|(spec, version)| match &version.common.lifecycle.init {
+            Init::EachInstance(why) => Some((&spec.name, why.as_str())),
+            Init::None | Init::Kept => None,
+        })
+    }
+
     /// Puts other functions in force. What is the same goes on as it is; what
     /// runs ends on what it began with.
     ///
@@ -438,6 +447,7 @@ impl App {
             background,
             triggers,
             keeper,
+            deployed,
             drain_timeout,
             ..
         } = self;
@@ -472,6 +482,11 @@ impl App {
             http.abort();
             api.iter().for_each(JoinHandle::abort);
         }
+        // Reused instances end by their `shutdown`, while there is time.
+        for (_, version) in &deployed.functions {
+            version.retire();
+        }
+        let _ = timeout_at(deadline, parts.runtime.ended()).await;
         // What is left on the cores ends here, and is recorded as cancelled.
         tokio::task::block_in_place(|| cores.stop());
         keeper.abort();

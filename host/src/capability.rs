@@ -4,6 +4,7 @@
 
 pub(crate) mod context;
 pub(crate) mod files;
+pub(crate) mod frozen;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
 pub(crate) mod producer;

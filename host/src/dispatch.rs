@@ -222,6 +222,7 @@ async fn serve<T>(
         Err(Unavailable::TooSlow) => return Err(timed_out(&version.common, call.request_id)),
         Err(Unavailable::Broken(failure)) => return Err(failure),
     };
+    let deadline = lease.deadline(deadline);
     let (result, sound) = lease.instance().call(&event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
     let answer = result?;

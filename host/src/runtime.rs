@@ -4,12 +4,15 @@
 mod budget;
 mod compile;
 mod cores;
+mod ending;
 mod engine;
 mod error;
 mod handlers;
 mod inspect;
 mod instance;
+mod lifecycle;
 mod slice;
+mod snapshot;
 mod state;
 mod turns;
 mod version;
@@ -23,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
+pub(crate) use budget::MemoryLimiter;
 pub use budget::{Budget, Charge};
 pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
 pub(crate) use cores::elsewhere;
@@ -32,7 +36,9 @@ pub use error::{ComponentError, StartError};
 pub use inspect::{Inspected, inspect};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
+pub use lifecycle::{Init, Lifecycle};
 pub use slice::ask_for as ask_for_slice;
+pub use snapshot::{NO_SNAPSHOT, snapshot_component};
 pub use state::{Common, State};
 pub use turns::Share;
 pub(crate) use turns::charged;
@@ -42,12 +48,12 @@ use crate::capability;
 use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Level, Telemetry};
+use compile::Initialised;
+use ending::Ending;
 use handlers::Exports;
+use snapshot::Order;
 use version::{INSTANTIATE_TIMEOUT, Loaded};
-
-/// Exports that have no effect yet.
-const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -81,6 +87,15 @@ pub(crate) struct Shared {
     /// Instances that wait, over all versions, and how many may.
     waiting: AtomicUsize,
     ready: usize,
+    ending: Ending,
+}
+
+/// A component as machine code.
+struct Compiled {
+    /// Of the component as it was deployed.
+    digest: Digest,
+    code: Component,
+    init: Init,
 }
 
 impl Shared {
@@ -147,6 +162,7 @@ impl Runtime {
             cores: cores.max(1),
             waiting: AtomicUsize::new(0),
             ready: ready as usize,
+            ending: Ending::default(),
         });
         let weak = Arc::downgrade(&shared);
         budget.on_full(Box::new(move || {
@@ -179,8 +195,8 @@ impl Runtime {
         self.memory_reset
     }
 
-    /// Loads a version: reads, compiles or takes from the cache, links, checks
-    /// the handlers, instantiates once and fills the pool. Whoever drops this ends
+    /// Loads a version: reads, runs its `init` and keeps that state, compiles, or takes it
+    /// from the cache, links, checks the handlers, instantiates once and fills the pool. Whoever drops this ends
     /// the compiler, too.
     ///
     /// # Errors
@@ -192,7 +208,12 @@ impl Runtime {
         version: &str,
         share: Arc<Share>,
     ) -> Result<Arc<Version>, Vec<ComponentError>> {
-        let (digest, code) = self.compiled(&spec, component).await?;
+        let order = Order::new(&spec, version, &self.arn(&spec));
+        let compiled = self.compiled(&spec, component, order).await?;
+        if let Init::EachInstance(why) = &compiled.init {
+            let message = format!("function {}: its `init` runs in each instance: {why}", spec.name);
+            self.telemetry.log.host(Level::Info, &message);
+        }
         let (mounts, state) = (spec.mounts.clone(), self.state.clone());
         let mounts = tokio::task::spawn_blocking(move || Mounts::open(&mounts, &state))
             .await
@@ -203,7 +224,7 @@ impl Runtime {
                     remedy: error.remedy(),
                 }]
             })?;
-        self.link(spec, digest, code, version, share, mounts)
+        self.link(spec, compiled, version, share, mounts)
             .await
             .map_err(|error| vec![error])
     }
@@ -212,7 +233,8 @@ impl Runtime {
         &self,
         spec: &FunctionSpec,
         component: &Path,
-    ) -> Result<(Digest, Component), Vec<ComponentError>> {
+        order: Order,
+    ) -> Result<Compiled, Vec<ComponentError>> {
         let spec = spec.clone();
         let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
         let component = component.to_owned();
@@ -225,12 +247,24 @@ impl Runtime {
             if !unhandled.is_empty() {
                 return Err(unhandled.into_iter().map(|(_, error)| error).collect());
             }
-            let bytes = inspected.bytes;
-            let digest = Digest::of(&bytes);
-            let code = cache
-                .get(&engine, &digest, &bytes, &cancelled)
-                .map_err(|error| vec![ComponentError::Compile(error)])?;
-            Ok((digest, code))
+            let bytes = &inspected.bytes;
+            let digest = Digest::of(bytes);
+            let initialised = inspected
+                .initialises
+                .then(|| cache.initialised(&engine, &order, &digest, bytes, &cancelled))
+                .transpose();
+            let plain = || cache.get(&engine, &digest, bytes, &cancelled);
+            let (code, init) = match initialised {
+                Ok(Some(Initialised::Kept(code))) => (Ok(code), Init::Kept),
+                Ok(Some(Initialised::Untrue(why))) => (plain(), Init::EachInstance(why)),
+                Ok(None) => (plain(), Init::None),
+                Err(error) => (Err(error), Init::None),
+            };
+            let code = code.map_err(|error| match error {
+                CompileError::Init(what) => vec![ComponentError::Init(what)],
+                error => vec![ComponentError::Compile(error)],
+            })?;
+            Ok(Compiled { digest, code, init })
         })
         .await
         .expect("compiling does not panic")
@@ -239,12 +273,14 @@ impl Runtime {
     async fn link(
         &self,
         spec: FunctionSpec,
-        digest: Digest,
-        code: Component,
+        compiled: Compiled,
         version: &str,
         share: Arc<Share>,
         mounts: Mounts,
     ) -> Result<Arc<Version>, ComponentError> {
+        let Compiled { digest, code, init } = compiled;
+        let lifecycle = Lifecycle::of(&code, init, spec.isolation)?;
+        let initialises = lifecycle.runs_init();
         let pre = self
             .linker
             .instantiate_pre(&code)
@@ -253,12 +289,13 @@ impl Runtime {
         let common = Arc::new(Common {
             version: version.to_owned(),
             clock: Arc::clone(self.ticker.clock()),
-            arn: format!("{}{}", self.arn_prefix, spec.name),
+            arn: self.arn(&spec),
             share,
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
             mounts,
+            lifecycle,
             spec,
         });
         let version = Arc::new(Version::new(
@@ -273,6 +310,9 @@ impl Runtime {
         let broken = |unavailable: Unavailable| {
             ComponentError::Instantiate(match unavailable {
                 Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
+                Unavailable::Broken(failure) if initialises => {
+                    return ComponentError::Init(failure.message);
+                }
                 Unavailable::Broken(failure) => failure.message,
                 Unavailable::TooSlow => format!(
                     "it did not instantiate within {} seconds",
@@ -299,6 +339,15 @@ impl Runtime {
         Ok(version)
     }
 
+    fn arn(&self, spec: &FunctionSpec) -> String {
+        format!("{}{}", self.arn_prefix, spec.name)
+    }
+
+    /// Waits until the instances that end have ended.
+    pub async fn ended(&self) {
+        self.shared.ending.wait().await;
+    }
+
     /// Deletes machine code that nobody needs any more. To be called when all
     /// versions are loaded: those are in use.
     pub fn prune(&self) {
@@ -310,6 +359,7 @@ impl Runtime {
     /// To be called now and then, and after a deployment.
     pub fn keeper(&self, cores: &Arc<Cores>) -> impl Fn() + Send + Sync + 'static {
         let (shared, cores) = (Arc::clone(&self.shared), Arc::clone(cores));
+        shared.ending.on(&cores);
         move || {
             for version in shared.loaded.each() {
                 version.reap();

@@ -12,7 +12,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::lifecycle::INIT_TIMEOUT;
+use super::snapshot::{self, Order, Taken};
 use crate::hex::hex;
 
 /// Lambda's limit for a function's code is 50 MB zipped; a component may be
@@ -29,9 +31,9 @@ pub const MAX_COMPONENT: u64 = 250 << 20;
 
 /// Compiling takes about a second per MiB on a slow box; ten times that for the
 /// largest is where something is wrong.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Address space of the compiler process.
-const COMPILE_MEMORY: u64 = 8 << 30;
+pub(super) const COMPILE_MEMORY: u64 = 8 << 30;
 
 /// The SHA-256 of a component, in lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +43,11 @@ impl Digest {
     /// Of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
+        Self::from_sha(&Sha256::digest(bytes))
+    }
+
+    pub(super) fn from_sha(sha: &[u8]) -> Self {
+        Self(hex(sha))
     }
 
     /// As text.
@@ -72,6 +78,9 @@ pub enum CompileError {
     /// The compiler refuses the component.
     #[error("it does not compile: {0}")]
     Invalid(String),
+    /// Its `init` failed while the snapshot was taken.
+    #[error("{0}")]
+    Init(String),
     /// The compiler process was ended or ended itself.
     #[error("the compiler {0}; a component that takes this much to compile is refused")]
     Exceeded(String),
@@ -94,10 +103,19 @@ impl CompileError {
     }
 }
 
-/// Who compiles.
+/// A component whose `init` was run.
+pub(super) enum Initialised {
+    /// Its instances begin with the state of `init`.
+    Kept(Component),
+    /// They do not, for this reason.
+    Untrue(String),
+}
+
+/// Who compiles, and who takes snapshots.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// A process of this program, started as `PROGRAM compile-component IN OUT`.
+    /// A process of this program, started as `PROGRAM compile-component IN OUT` or
+    /// `PROGRAM snapshot-component IN OUT`.
     Process(PathBuf),
     /// This process: for programs that embed the host and trust what they load.
     InProcess,
@@ -150,20 +168,75 @@ impl Cache {
         cancelled: &CancellationToken,
     ) -> Result<Component, CompileError> {
         let name = format!("{}-{}", digest.as_str(), compatibility(engine));
-        let code = self.directory.join(format!("{name}.cwasm"));
-        let mac = self.directory.join(format!("{name}.mac"));
-        if let Some(Ok(component)) = self.load(engine, &name, &code, &mac) {
-            note_use([&code, &mac]);
-            return Ok(component);
+        match self.find(engine, &name) {
+            Some(found) => Ok(found),
+            None => self.make(engine, &name, component, cancelled),
         }
-        let bytes = self.compile(engine, &name, component, cancelled)?;
+    }
+
+    /// The machine code of a component in the state that its `init` leaves, from the
+    /// cache, or from the process that takes the snapshot and the compiler. That there is
+    /// none is kept, too.
+    pub(super) fn initialised(
+        &self,
+        engine: &Engine,
+        order: &Order,
+        digest: &Digest,
+        component: &[u8],
+        cancelled: &CancellationToken,
+    ) -> Result<Initialised, CompileError> {
+        let digest = order.digest(digest);
+        let name = format!("{}-{}", digest.as_str(), compatibility(engine));
+        if let Some(found) = self.find(engine, &name) {
+            return Ok(Initialised::Kept(found));
+        }
+        // Nothing to trust: whoever changed it would make `init` run in each instance.
+        let reason = self.directory.join(format!("{name}.reason"));
+        if let Ok(why) = std::fs::read_to_string(&reason) {
+            note_use(&[&reason]);
+            return Ok(Initialised::Untrue(why));
+        }
+        match self.snapshot(&name, order, component, cancelled)? {
+            Taken::Kept(kept) => {
+                let made = self.make(engine, &name, &kept, cancelled)?;
+                Ok(Initialised::Kept(made))
+            }
+            Taken::Untrue(why) => {
+                write_file(&reason, why.as_bytes(), 0o400)?;
+                Ok(Initialised::Untrue(why))
+            }
+        }
+    }
+
+    fn files(&self, name: &str) -> [PathBuf; 2] {
+        [".cwasm", ".mac"].map(|ending| self.directory.join(format!("{name}{ending}")))
+    }
+
+    /// What the cache has.
+    fn find(&self, engine: &Engine, name: &str) -> Option<Component> {
+        let [code, mac] = self.files(name);
+        let found = self.load(engine, name, &code, &mac)?.ok()?;
+        note_use(&[&code, &mac]);
+        Some(found)
+    }
+
+    /// Compiles it and puts it into the cache.
+    fn make(
+        &self,
+        engine: &Engine,
+        name: &str,
+        component: &[u8],
+        cancelled: &CancellationToken,
+    ) -> Result<Component, CompileError> {
+        let [code, mac] = self.files(name);
+        let bytes = self.compile(engine, name, component, cancelled)?;
         write_file(
             &mac,
-            &self.mac(&name, &bytes).finalize().into_bytes(),
+            &self.mac(name, &bytes).finalize().into_bytes(),
             0o400,
         )?;
         write_file(&code, &bytes, 0o400)?;
-        match self.load(engine, &name, &code, &mac) {
+        match self.load(engine, name, &code, &mac) {
             Some(loaded) => loaded.map_err(CompileError::Load),
             None => Err(CompileError::Load(
                 "what was just compiled is not what was read back; look at the disk".into(),
@@ -183,7 +256,7 @@ impl Cache {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            let kept = [".cwasm", ".mac"]
+            let kept = [".cwasm", ".mac", ".reason"]
                 .iter()
                 .filter_map(|ending| name.strip_suffix(ending))
                 .any(|stem| stem.ends_with(&suffix));
@@ -233,27 +306,62 @@ impl Cache {
                 .precompile_component(component)
                 .map_err(|error| CompileError::Invalid(format!("{error:#}"))),
             Compiler::Process(program) => {
-                let input = self.directory.join(format!("{name}.wasm.tmp"));
-                let output = self.directory.join(format!("{name}.out.tmp"));
-                let _ = std::fs::remove_file(&output);
-                write_file(&input, component, 0o600)?;
-                let result = run_compiler(program, &input, &output, COMPILE_TIMEOUT, cancelled);
-                let _ = std::fs::remove_file(&input);
-                let bytes = result.and_then(|()| {
-                    std::fs::read(&output).map_err(CompileError::io("cannot read", &output))
-                });
-                let _ = std::fs::remove_file(&output);
+                let compile = |input: &Path, output: &Path| {
+                    run_compiler(program, input, output, COMPILE_TIMEOUT, cancelled)
+                };
+                let ((), bytes) = self.with_files(name, component, compile)?;
                 bytes
             }
         }
+    }
+
+    fn snapshot(
+        &self,
+        name: &str,
+        order: &Order,
+        component: &[u8],
+        cancelled: &CancellationToken,
+    ) -> Result<Taken, CompileError> {
+        match &self.compiler {
+            Compiler::InProcess => snapshot::take(order, component).map_err(CompileError::Init),
+            Compiler::Process(program) => {
+                let order = order.to_json();
+                let take = |input: &Path, output: &Path| {
+                    run_snapshot(program, input, output, &order, cancelled)
+                };
+                match self.with_files(name, component, take)? {
+                    (Some(why), _) => Ok(Taken::Untrue(why)),
+                    (None, bytes) => bytes.map(Taken::Kept),
+                }
+            }
+        }
+    }
+
+    /// Lets a process make a file of a component. Answers what it says, and what is in
+    /// the file; nothing is left of either.
+    fn with_files<T>(
+        &self,
+        name: &str,
+        component: &[u8],
+        run: impl FnOnce(&Path, &Path) -> Result<T, CompileError>,
+    ) -> Result<(T, Result<Vec<u8>, CompileError>), CompileError> {
+        let input = self.directory.join(format!("{name}.wasm.tmp"));
+        let output = self.directory.join(format!("{name}.out.tmp"));
+        let _ = std::fs::remove_file(&output);
+        write_file(&input, component, 0o600)?;
+        let result = run(&input, &output);
+        let _ = std::fs::remove_file(&input);
+        let bytes = std::fs::read(&output).map_err(CompileError::io("cannot read", &output));
+        let _ = std::fs::remove_file(&output);
+        result.map(|result| (result, bytes))
     }
 }
 
 /// Notes that files of the cache were of use, once a day. If that fails, they are
 /// compiled again in a month.
-fn note_use(files: [&Path; 2]) {
+fn note_use(files: &[&Path]) {
     let times = FileTimes::new().set_modified(SystemTime::now());
-    for file in files.into_iter().filter(|file| !was_used(file, DAY)) {
+    for file in files.iter().filter(|file| !was_used(file, DAY)) {
         let _ = File::open(file).and_then(|file| file.set_times(times));
     }
 }
@@ -318,16 +426,55 @@ fn run_compiler(
     limit: Duration,
     cancelled: &CancellationToken,
 ) -> Result<(), CompileError> {
-    let mut child = Command::new(program)
-        .arg("compile-component")
-        .arg(input)
-        .arg(output)
+    let mut command = Command::new(program);
+    command.arg("compile-component").arg(input).arg(output);
+    let (status, said) = run_child(&mut command, &[], limit, cancelled)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(CompileError::Invalid(said)),
+        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    }
+}
+
+/// Answers why there is no snapshot, if there is none.
+fn run_snapshot(
+    program: &Path,
+    input: &Path,
+    output: &Path,
+    order: &[u8],
+    cancelled: &CancellationToken,
+) -> Result<Option<String>, CompileError> {
+    let mut command = Command::new(program);
+    command.arg("snapshot-component").arg(input).arg(output);
+    let limit = COMPILE_TIMEOUT + INIT_TIMEOUT;
+    let (status, said) = run_child(&mut command, order, limit, cancelled)?;
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(1) => Err(CompileError::Init(said)),
+        Some(code) if code == i32::from(snapshot::NO_SNAPSHOT) => Ok(Some(said)),
+        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    }
+}
+
+/// Runs a process of ours to its end. Answers what it said on stderr.
+fn run_child(
+    command: &mut Command,
+    stdin: &[u8],
+    limit: Duration,
+    cancelled: &CancellationToken,
+) -> Result<(ExitStatus, String), CompileError> {
+    let program = PathBuf::from(command.get_program());
+    let mut child = command
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(CompileError::io("cannot start the compiler", program))?;
+        .map_err(CompileError::io("cannot start the compiler", &program))?;
+    // A few KiB, which a pipe takes at once. If nobody reads them, the status says more.
+    if let Some(mut pipe) = child.stdin.take() {
+        let _ = pipe.write_all(stdin);
+    }
     let mut stderr = child.stderr.take().expect("it is piped");
     // Read beside the wait: a compiler that fills the pipe must not stand still.
     let said = std::thread::spawn(move || {
@@ -340,7 +487,7 @@ fn run_compiler(
     let status = loop {
         match child
             .try_wait()
-            .map_err(CompileError::io("cannot wait for the compiler", program))?
+            .map_err(CompileError::io("cannot wait for the compiler", &program))?
         {
             Some(status) => break status,
             None if cancelled.is_cancelled() => {
@@ -357,12 +504,7 @@ fn run_compiler(
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    let said = said.join().unwrap_or_default();
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(1) => Err(CompileError::Invalid(said)),
-        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
-    }
+    Ok((status, said.join().unwrap_or_default()))
 }
 
 fn end(child: &mut Child) {
@@ -375,8 +517,30 @@ fn end(child: &mut Child) {
 /// # Errors
 /// A text for the parent to show.
 pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
+    // Both cores may work on it.
+    bound_this_process(COMPILE_MEMORY, COMPILE_TIMEOUT);
+    let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
+    let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
+    let code = engine
+        .precompile_component(&bytes)
+        .map_err(|error| format!("{error:#}"))?;
+    let written = create(output).and_then(|mut file| file.write_all(&code));
+    written.map_err(|error| error.to_string())
+}
+
+/// A file for what a process of ours makes.
+pub(super) fn create(file: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+}
+
+/// Holds this process to so much address space, and so much time on each of two cores.
+pub(super) fn bound_this_process(memory: u64, time: Duration) {
     use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-    // A host that is killed leaves no compiler behind.
+    // A host that is killed leaves no process of these behind.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let bound = |resource, limit| {
         let _ = setrlimit(
@@ -387,22 +551,9 @@ pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
             },
         );
     };
-    bound(Resource::As, COMPILE_MEMORY);
-    // Both cores may work on it.
-    bound(Resource::Cpu, COMPILE_TIMEOUT.as_secs() * 2);
+    bound(Resource::As, memory);
+    bound(Resource::Cpu, time.as_secs() * 2);
     bound(Resource::Core, 0);
-    let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
-    let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
-    let code = engine
-        .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(output)
-        .map_err(|error| error.to_string())?;
-    file.write_all(&code).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

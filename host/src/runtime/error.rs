@@ -74,9 +74,9 @@ pub enum ComponentError {
         /// What brings the events, such as "queue `orders`".
         trigger: String,
     },
-    /// It counts on something that is not done yet.
-    #[error("it exports {}, which this version of Dunlin does not call yet", .0.join(" and "))]
-    NotCalled(Vec<String>),
+    /// Its `init` failed.
+    #[error("{0}")]
+    Init(String),
     /// A handler has another type than the contract's.
     #[error("its `{0}` is not that of the contract: {1}")]
     WrongType(&'static str, String),
@@ -109,7 +109,7 @@ impl ComponentError {
             Self::Import(_) => {
                 "remove what needs it; the author's guide lists what a function may import".into()
             }
-            Self::NotCalled(_) => "do what it does in the handler, and remove the export".into(),
+            Self::Init(_) => "see what its `init` does; the author's guide says what it may take".into(),
             Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
             Self::NoHandler(_) => {
                 let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use wasmparser::{Parser, Payload};
 
-use super::{ComponentError, MAX_COMPONENT, NOT_CALLED};
+use super::lifecycle::INITIALISE;
+use super::{ComponentError, MAX_COMPONENT, snapshot};
 use crate::capability;
 use crate::function::FunctionSpec;
 use crate::invocation::Handler;
@@ -23,6 +24,7 @@ pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
         let handlers = Handler::ALL.into_iter().filter(|kind| names.handles(*kind));
         Ok(Inspected {
             handlers: handlers.collect(),
+            initialises: names.exports(INITIALISE),
             bytes,
         })
     } else {
@@ -35,9 +37,19 @@ pub struct Inspected {
     /// The component.
     pub bytes: Vec<u8>,
     handlers: Vec<Handler>,
+    /// Whether it exports an `init`.
+    pub(super) initialises: bool,
 }
 
 impl Inspected {
+    /// Why its `init` will run in each instance, as far as its form tells. What `init`
+    /// calls is seen when it is deployed.
+    #[must_use]
+    pub fn init_obstacle(&self) -> Option<String> {
+        let obstacle = self.initialises.then(|| snapshot::obstacle(&self.bytes));
+        obstacle.flatten()
+    }
+
     /// Checks that there is a handler for whatever brings the function events. Answers the
     /// key of those that have none, with what is wrong.
     #[must_use]
@@ -172,15 +184,6 @@ impl Names {
                 all.join(", ")
             };
             problems.push(ComponentError::NoHandler(all));
-        }
-        // Better refused than deployed without what it counts on.
-        let not_called: Vec<String> = NOT_CALLED
-            .iter()
-            .filter(|name| self.exports(name))
-            .map(|name| format!("`{name}`"))
-            .collect();
-        if !not_called.is_empty() {
-            problems.push(ComponentError::NotCalled(not_called));
         }
         problems
     }

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::budget::{Budget, MemoryLimiter, Need};
 use super::engine::Clock;
+use super::lifecycle::Lifecycle;
 use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
@@ -41,6 +42,8 @@ pub struct Common {
     pub metrics: Arc<FunctionMetrics>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
+    /// What is called beside its handlers.
+    pub lifecycle: Lifecycle,
 }
 
 /// The invocation an instance works on.
@@ -117,6 +120,15 @@ impl State {
             output.begin(Some(&current.call));
         }
         self.current = Some(current);
+    }
+
+    /// The guest runs outside an invocation, until then.
+    pub(crate) fn rest_until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.limiter.begin();
+        if let Some(output) = &self.output {
+            output.begin(None);
+        }
     }
 
     /// It ended. Answers when another attempt makes sense, if the guest said so.

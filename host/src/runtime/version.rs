@@ -11,8 +11,10 @@ use wasmtime::component::InstancePre;
 
 use super::budget::Need;
 use super::cores;
+use super::ending::Why;
 use super::handlers::Exports;
 use super::instance::{Instance, Unavailable};
+use super::lifecycle::INIT_TIMEOUT;
 use super::state::{Common, State};
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
@@ -50,12 +52,25 @@ pub struct Version {
 pub struct Lease {
     /// There until the lease ends.
     instance: Option<Instance>,
+    /// Its `init` ran for this event, and ended then.
+    initialised: Option<Instant>,
 }
 
 impl Lease {
     fn new(instance: Instance) -> Self {
         Self {
             instance: Some(instance),
+            initialised: None,
+        }
+    }
+
+    /// The deadline of the handler, where it was this before the lease: as Lambda does,
+    /// the time of `init` is not the function's.
+    #[must_use]
+    pub fn deadline(&mut self, before: Instant) -> Instant {
+        match (self.initialised, &self.instance) {
+            (Some(then), Some(instance)) => then + instance.store().data().common.spec.limits.timeout,
+            _ => before,
         }
     }
 
@@ -146,6 +161,11 @@ impl Version {
     ) -> Result<Instance, Unavailable> {
         let budget = &self.shared.budget;
         let (pre, common) = (&self.pre, &self.common);
+        // Whoever waits for it: `init` has its own time.
+        let deadline = match common.lifecycle.runs_init() {
+            true => Instant::now() + INIT_TIMEOUT,
+            false => deadline,
+        };
         Instance::make(pre, self.exports, common, budget, need, deadline, cpu).await
     }
 
@@ -172,39 +192,47 @@ impl Version {
             }
         }
         self.common.metrics.on_demand.inc();
-        Ok(Lease::new(self.instantiate(deadline, cpu).await?))
+        let mut lease = Lease::new(self.instantiate(deadline, cpu).await?);
+        lease.initialised = self.common.lifecycle.runs_init().then(Instant::now);
+        Ok(lease)
     }
 
     /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
     /// says whether it may serve again.
     pub fn give_back(&self, mut lease: Lease, sound: bool, cpu: &mut Duration) {
-        let again = |instance: &Instance| {
-            sound
-                && self.common.spec.isolation == Isolation::Reuse
-                && instance.served
-                    < lifetime_at(std::ptr::from_ref(instance.store().data()) as usize)
-        };
-        if lease.instance.as_ref().is_some_and(again)
-            && let Some(instance) = lease.instance.take()
-        {
-            self.put(instance);
+        let reused = sound && self.common.spec.isolation == Isolation::Reuse;
+        if reused && let Some(instance) = lease.instance.take() {
+            let lifetime = lifetime_at(std::ptr::from_ref(instance.store().data()) as usize);
+            let worn = if instance.served < lifetime {
+                self.put(instance)
+            } else {
+                Some(instance)
+            };
+            match worn {
+                Some(instance) if instance.shutdown.is_some() => {
+                    self.shared.ending.end(instance, Why::Worn);
+                }
+                worn => lease.instance = worn,
+            }
         }
         *cpu += lease.end();
     }
 
-    fn put(&self, mut instance: Instance) {
+    /// Lets it wait for an event. Answers it back if none will come.
+    fn put(&self, mut instance: Instance) -> Option<Instance> {
         instance.since = Instant::now();
         instance.started = None;
         let mut shelf = self.shelf(cores::current());
         // Checked under the lock that `retire` takes after it has set the mark.
         if self.retired.load(Ordering::Acquire) {
-            return;
+            return Some(instance);
         }
         // Counted before somebody can take it.
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         self.common.metrics.ready.inc();
         shelf.push(instance);
+        None
     }
 
     /// Makes up for leased instances, off the path of events: call it when the
@@ -240,7 +268,7 @@ impl Version {
             let mut cpu = Duration::ZERO;
             let made = self.make(Need::Ready, deadline, &mut cpu).await;
             self.common.metrics.spent(cpu);
-            self.put(made?);
+            drop(self.put(made?));
             // Somebody took it, or all were dropped for somebody with work: then
             // this is not the time to make more.
             if self.waiting.load(Ordering::Relaxed) <= before {
@@ -265,19 +293,23 @@ impl Version {
             }
             drop(shelf);
             self.dropped(gone.len());
+            for instance in gone {
+                self.shared.ending.end(instance, Why::Worn);
+            }
         }
     }
 
-    /// Drops what waits; answers how many there were.
+    /// Drops what waits; answers how many there were. At once: somebody wants their
+    /// memory, which a `shutdown` would keep.
     pub(super) fn clear(&self) -> usize {
-        let mut dropped = 0;
-        for shelf in &self.shelves {
-            let instances =
-                std::mem::take(&mut *shelf.lock().unwrap_or_else(PoisonError::into_inner));
-            self.dropped(instances.len());
-            dropped += instances.len();
-        }
-        dropped
+        let shelves = self.shelves.iter();
+        shelves.map(|shelf| self.empty(shelf).len()).sum()
+    }
+
+    fn empty(&self, shelf: &Mutex<Vec<Instance>>) -> Vec<Instance> {
+        let instances = std::mem::take(&mut *shelf.lock().unwrap_or_else(PoisonError::into_inner));
+        self.dropped(instances.len());
+        instances
     }
 
     /// So many wait no more.
@@ -290,10 +322,13 @@ impl Version {
             .sub(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// No new events come: what waits is dropped, what runs ends.
+    /// No new events come: what waits ends, by its `shutdown` if it has served; what runs
+    /// ends with its events.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        self.clear();
+        for instance in self.shelves.iter().flat_map(|shelf| self.empty(shelf)) {
+            self.shared.ending.end(instance, Why::Retired);
+        }
     }
 
     /// Whether this file is what the version was made from.
