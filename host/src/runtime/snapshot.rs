@@ -213,7 +213,8 @@ async fn initialise(
     let limiter = MemoryLimiter::new(order.memory, &budget, Need::Work);
     let mut store = Store::new(engine, Frozen::new(limiter, facts, &order.environment));
     store.limiter(|frozen| &mut frozen.limiter);
-    store.set_max_component_handles(0);
+    // wasmtime's own, for the thread of the call.
+    store.set_max_component_handles(1);
     store
         .set_fuel(lifecycle::init_fuel(order.fuel))
         .expect("the engine counts fuel");
