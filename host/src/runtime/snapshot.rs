@@ -24,9 +24,9 @@ use wasmtime_wizer::{ComponentInstanceState, Wizer};
 use super::budget::{Budget, MemoryLimiter, Need};
 use super::compile::{self, COMPILE_MEMORY, COMPILE_TIMEOUT, Digest, MAX_COMPONENT};
 use super::engine;
-use super::lifecycle::{self, INIT_TIMEOUT, INITIALISE};
+use super::lifecycle::{self, INIT_TIMEOUT, Init, Lifecycle};
 use crate::capability::frozen::{self, Called, Facts, Frozen};
-use crate::function::{ByteSize, Fuel, FunctionSpec, Limits};
+use crate::function::{ByteSize, Fuel, FunctionSpec, Isolation, Limits};
 
 /// What is counted into the name of a snapshot, so that a change of how they are taken
 /// makes new ones. With it goes Wizer's version.
@@ -158,6 +158,7 @@ async fn run(order: &Order, component: &[u8]) -> Result<Taken, String> {
     let engine = engine::snapshot_engine().map_err(|error| format!("{error:#}"))?;
     let code = Component::new(&engine, &instrumented)
         .map_err(|error| format!("it does not compile: {error:#}"))?;
+    Lifecycle::of(&code, Init::None, Isolation::Reuse).map_err(|error| error.to_string())?;
     let (mut store, instance) = match initialise(order, &engine, &code).await? {
         Initialised::Done(store, instance) => (store, instance),
         Initialised::Untrue(why) => return Ok(Taken::Untrue(why)),
@@ -230,9 +231,7 @@ async fn initialise(
             };
         }
     };
-    let Some(init) = lifecycle::init(&instance, &mut store) else {
-        return Err(format!("its `{INITIALISE}` is not that of the contract"));
-    };
+    let init = lifecycle::init(&instance, &mut store).expect("its type was checked");
     match init.call_async(&mut store, ()).await {
         Ok((Ok(()),)) => Ok(Initialised::Done(store, instance)),
         Ok((Err(message),)) => Err(lifecycle::init_refused(message).message),

@@ -82,6 +82,10 @@ fn prepare() -> Result<(), String> {
             println!("looking for words");
             spin()
         }
+        "sleep" => {
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            String::new()
+        }
         "hoard" => hoard(),
         other => return Err(format!("cannot prepare `{other}`")),
     };
