@@ -18,6 +18,8 @@ pub struct Guests {
     pub hello_default_stack: PathBuf,
     /// The same greeting through `wasi:http`.
     pub wasi_http_hello: PathBuf,
+    /// `guest-examples/dictionary`, whose `init` indexes 5 000 words.
+    pub dictionary: PathBuf,
     /// `benches/guests/spinner`.
     pub spinner: PathBuf,
     /// `benches/guests/sink`.
@@ -94,7 +96,13 @@ pub fn guests(build: bool) -> Result<Guests> {
     let default_stack = target.join("benches-default-stack");
     let profile = ["--profile=guest", "--target", TARGET];
     if build {
-        let examples = ["hello", "users-api", "thumbnail", "lambda-port"];
+        let examples = [
+            "hello",
+            "dictionary",
+            "users-api",
+            "thumbnail",
+            "lambda-port",
+        ];
         run(cargo(&root)
             .args(profile)
             .args(examples.map(|name| format!("--package={name}"))))?;
@@ -113,6 +121,7 @@ pub fn guests(build: bool) -> Result<Guests> {
         hello: compact_hello()?,
         hello_default_stack: built(&default_stack, "hello.wasm")?,
         wasi_http_hello: built(&for_benches, "wasi_http_hello.wasm")?,
+        dictionary: built(&target, "dictionary.wasm")?,
         spinner: built(&for_benches, "spinner.wasm")?,
         sink: built(&for_benches, "sink.wasm")?,
         examples: vec![

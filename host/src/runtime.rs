@@ -211,7 +211,10 @@ impl Runtime {
         let order = Order::new(&spec, version, &self.arn(&spec));
         let compiled = self.compiled(&spec, component, order).await?;
         if let Init::EachInstance(why) = &compiled.init {
-            let message = format!("function {}: its `init` runs in each instance: {why}", spec.name);
+            let message = format!(
+                "function {}: its `init` runs in each instance: {why}",
+                spec.name
+            );
             self.telemetry.log.host(Level::Info, &message);
         }
         let (mounts, state) = (spec.mounts.clone(), self.state.clone());

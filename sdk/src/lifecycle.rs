@@ -45,6 +45,9 @@ mod tests {
     fn an_init_that_fails_says_why() {
         assert_eq!(outcome(()), Ok(()));
         assert_eq!(outcome(Ok::<(), crate::Error>(())), Ok(()));
-        assert_eq!(outcome(Err::<(), _>("no words")), Err("no words".to_owned()));
+        assert_eq!(
+            outcome(Err::<(), _>("no words")),
+            Err("no words".to_owned())
+        );
     }
 }

@@ -90,7 +90,9 @@ fn each_fresh_instance_begins_with_what_init_left_at_deploy() {
 
 #[test]
 fn a_snapshot_is_under_every_way_to_make_memory_new() {
-    let host = prepared("", "").manifest("[host]\nmemory-reset = \"memset\"").start();
+    let host = prepared("", "")
+        .manifest("[host]\nmemory-reset = \"memset\"")
+        .start();
     for _ in 0..20 {
         let answer = ask(&host);
         assert_eq!([&answer["served"], &answer["runs"]], [1, 1], "{answer}");
@@ -109,7 +111,9 @@ fn an_init_that_logs_runs_in_each_instance_and_logs_in_each() {
         assert_eq!(answer["words"], 5000);
     }
     // The instance that was tried at deploy, and three.
-    eventually("each has said so", || (said(&host, "prepared") >= 4).then_some(()));
+    eventually("each has said so", || {
+        (said(&host, "prepared") >= 4).then_some(())
+    });
     assert_eq!(said(&host, "prepared"), 4);
     let line = host.wait_for_log(|line| line["message"] == "prepared");
     assert_eq!(line["function"], "prepared");
@@ -255,7 +259,9 @@ fn that_there_is_no_snapshot_is_remembered_too() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let serve = || {
-        let host = prepared("log", "").args(["--state", state.to_str().unwrap()]).start();
+        let host = prepared("log", "")
+            .args(["--state", state.to_str().unwrap()])
+            .start();
         runs_in_each_instance(&host, "`wasi:cli/stdout.get-stdout`");
         host.stop();
         compiled(&state)

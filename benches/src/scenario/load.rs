@@ -40,6 +40,10 @@ pub enum Contender {
     FreshPagemap,
     /// one instance for many requests
     Reuse,
+    /// fresh, with 5 000 words indexed by its `init` at deploy, memset
+    SnapshotMemset,
+    /// fresh, with 5 000 words indexed by its `init` at deploy, pagemap scan
+    SnapshotPagemap,
 }
 
 /// How the comparison is run.
@@ -77,17 +81,33 @@ impl Contender {
             Self::FreshPagemapDefaultStack => "dunlin fresh, 1 MiB stack, pagemap",
             Self::FreshPagemap => "dunlin fresh, compact guest, pagemap",
             Self::Reuse => "dunlin reuse, compact guest, memset",
+            Self::SnapshotMemset => "dunlin fresh from a snapshot, memset",
+            Self::SnapshotPagemap => "dunlin fresh from a snapshot, pagemap",
         }
     }
 
-    /// At most so many times the CPU of bare hyper, and of the tuned `wasmtime serve`.
-    fn targets(self) -> (Option<f64>, Option<f64>) {
+    /// What it is asked, and what it has to answer.
+    fn question(self) -> (&'static str, &'static str) {
         match self {
-            Self::FreshMemset | Self::FreshPagemapDefaultStack => (Some(6.0), Some(0.7)),
-            Self::Reuse => (Some(3.0), None),
-            Self::BareHyper | Self::ServeDefault | Self::ServeTuned | Self::FreshPagemap => {
-                (None, None)
-            }
+            Self::SnapshotMemset | Self::SnapshotPagemap => ("/dictionary/xlii", "xlii: 42\n"),
+            _ => ("/hello", "Hello, world!\n"),
+        }
+    }
+
+    /// At most so many times the CPU of others.
+    fn targets(self) -> &'static [(f64, Self, &'static str)] {
+        match self {
+            Self::FreshMemset | Self::FreshPagemapDefaultStack => &[
+                (6.0, Self::BareHyper, "bare hyper"),
+                (0.7, Self::ServeTuned, "tuned"),
+            ],
+            Self::Reuse => &[(3.0, Self::BareHyper, "bare hyper")],
+            Self::SnapshotPagemap => &[(1.1, Self::FreshPagemap, "hello, pagemap")],
+            Self::BareHyper
+            | Self::ServeDefault
+            | Self::ServeTuned
+            | Self::FreshPagemap
+            | Self::SnapshotMemset => &[],
         }
     }
 
@@ -111,11 +131,13 @@ impl Contender {
             Self::FreshPagemapDefaultStack => ("pagemap", &guests.hello_default_stack, &[]),
             Self::FreshPagemap => ("pagemap", &guests.hello, &[]),
             Self::Reuse => ("memset", &guests.hello, &["isolation = \"reuse\""]),
+            Self::SnapshotMemset => ("memset", &guests.dictionary, &[]),
+            Self::SnapshotPagemap => ("pagemap", &guests.dictionary, &[]),
         };
         let manifest = Manifest::new(&[&format!("memory-reset = \"{reset}\"")]).function(
-            "hello",
+            "function",
             guest,
-            &["/hello"],
+            &["/hello", "/dictionary/{word}"],
             lines,
         );
         Server::dunlin(
@@ -128,18 +150,19 @@ impl Contender {
 
     fn measure(self, setup: &Setup, time: Duration) -> Result<Sample> {
         let server = self.start(setup)?;
-        server.check("/hello")?;
+        let (path, answer) = self.question();
+        server.check_for(path, answer)?;
         let wrk = Wrk {
             program: &setup.wrk,
             scratch: setup.scratch.path(),
             connections: CONNECTIONS,
         };
-        let warm = wrk.run(&server.url(), &["/hello"], WARM_UP)?;
+        let warm = wrk.run(&server.url(), &[path], WARM_UP)?;
 
         let machine = proc::cpu_of_machine()?;
         let own = proc::cpu_of_self()?;
         let cpu = proc::cpu(server.pid())?;
-        let seen = wrk.run(&server.url(), &["/hello"], time)?;
+        let seen = wrk.run(&server.url(), &[path], time)?;
         let cpu = proc::cpu(server.pid())? - cpu;
         let own = proc::cpu_of_self()?.saturating_sub(own);
         let machine = proc::cpu_of_machine()?.saturating_sub(machine);
@@ -252,15 +275,13 @@ fn report(plan: &Plan, samples: &[Vec<Sample>]) -> String {
             format!("{:.2}", of(|sample| sample.server).median),
             format!("{:.2}", of(|sample| sample.wrk).median),
         ]);
-        let (hyper, serve) = contender.targets();
-        let bounds = [(hyper, to_hyper, "bare hyper"), (serve, to_serve, "tuned")];
-        for (bound, ratio, name) in bounds {
-            if let (Some(bound), Some(ratio)) = (bound, ratio) {
+        for (bound, to, name) in contender.targets() {
+            if let Some(ratio) = ratios(plan, samples, index, *to) {
                 targets.push(target_row(
                     contender.label(),
                     format!("≤ {bound} × {name}"),
                     ratio.with_range(2),
-                    ratio.median <= bound,
+                    ratio.median <= *bound,
                 ));
             }
         }

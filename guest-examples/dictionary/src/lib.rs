@@ -48,7 +48,9 @@ impl Dictionary {
 #[dunlin_sdk::init]
 fn index() -> Result<(), String> {
     let dictionary = Dictionary::new(LIST)?;
-    DICTIONARY.set(dictionary).map_err(|_| "it ran before".into())
+    DICTIONARY
+        .set(dictionary)
+        .map_err(|_| "it ran before".into())
 }
 
 #[dunlin_sdk::http]
@@ -57,8 +59,9 @@ fn look_up(request: Request) -> Response {
     match request.param("word") {
         Some(word) => match dictionary.meanings.get(word) {
             Some(meaning) => Response::text(format!("{word}: {meaning}\n")),
-            None => Response::text(format!("`{word}` is not in the dictionary\n"))
-                .with_status(404_u16),
+            None => {
+                Response::text(format!("`{word}` is not in the dictionary\n")).with_status(404_u16)
+            }
         },
         None => {
             let prefix = request.query_param("prefix").unwrap_or_default();

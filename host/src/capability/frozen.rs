@@ -16,9 +16,9 @@
 
 use std::sync::Arc;
 
+use wasmtime::StoreContextMut;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, ResourceTable, ResourceType};
-use wasmtime::StoreContextMut;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::p2::bindings as p2;
 use wasmtime_wasi::p3::bindings as p3;
@@ -87,9 +87,7 @@ pub(crate) struct Called {
 /// What would be wrong with it.
 fn why(interface: &str) -> &'static str {
     match interface {
-        "wasi:random/random" | "wasi:random/insecure" => {
-            "whose numbers all instances would share"
-        }
+        "wasi:random/random" | "wasi:random/insecure" => "whose numbers all instances would share",
         "wasi:clocks/monotonic-clock" | "wasi:clocks/wall-clock" | "wasi:clocks/system-clock" => {
             "and a moment that is kept gets old"
         }

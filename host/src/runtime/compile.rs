@@ -230,11 +230,7 @@ impl Cache {
     ) -> Result<Component, CompileError> {
         let [code, mac] = self.files(name);
         let bytes = self.compile(engine, name, component, cancelled)?;
-        write_file(
-            &mac,
-            &self.mac(name, &bytes).finalize().into_bytes(),
-            0o400,
-        )?;
+        write_file(&mac, &self.mac(name, &bytes).finalize().into_bytes(), 0o400)?;
         write_file(&code, &bytes, 0o400)?;
         match self.load(engine, name, &code, &mac) {
             Some(loaded) => loaded.map_err(CompileError::Load),

@@ -109,7 +109,9 @@ impl ComponentError {
             Self::Import(_) => {
                 "remove what needs it; the author's guide lists what a function may import".into()
             }
-            Self::Init(_) => "see what its `init` does; the author's guide says what it may take".into(),
+            Self::Init(_) => {
+                "see what its `init` does; the author's guide says what it may take".into()
+            }
             Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
             Self::NoHandler(_) => {
                 let names = Handler::ALL.map(|handler| format!("`{}`", handler.interfaces()[0]));

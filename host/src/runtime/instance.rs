@@ -405,7 +405,11 @@ impl Instance {
         let mut cpu = Duration::ZERO;
         let guest = async {
             let first_slice = first_slice(seat.start().await);
-            arm(&mut self.store, common.spec.limits.fuel_units(), first_slice);
+            arm(
+                &mut self.store,
+                common.spec.limits.fuel_units(),
+                first_slice,
+            );
             shutdown.call_async(&mut self.store, ()).await
         };
         let ended = govern(&common.clock, &seat, deadline, &mut cpu, guest).await;

@@ -122,9 +122,7 @@ pub(super) fn take(order: &Order, component: &[u8]) -> Result<Taken, String> {
         .build()
         .map_err(|error| error.to_string())?;
     // Wizer checks some of what it counts on by assertions.
-    let taken = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(run(order, component))
-    }));
+    let taken = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(order, component))));
     taken.unwrap_or_else(|_| Ok(Taken::Untrue("Wizer broke down over the component".into())))
 }
 
@@ -322,7 +320,8 @@ impl ComponentInstanceState for Reader {
                 let why = "its memory cannot grow by the page that Wizer reads it through";
                 self.failed = Some(why.into());
             }
-            self.memories.insert(func.to_owned(), bytes.unwrap_or_default());
+            self.memories
+                .insert(func.to_owned(), bytes.unwrap_or_default());
         }
         contents(&self.memories[func]);
     }

@@ -69,7 +69,9 @@ impl Lease {
     #[must_use]
     pub fn deadline(&mut self, before: Instant) -> Instant {
         match (self.initialised, &self.instance) {
-            (Some(then), Some(instance)) => then + instance.store().data().common.spec.limits.timeout,
+            (Some(then), Some(instance)) => {
+                then + instance.store().data().common.spec.limits.timeout
+            }
             _ => before,
         }
     }

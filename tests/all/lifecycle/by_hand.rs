@@ -124,7 +124,10 @@ fn a_table_that_may_change_is_not_kept() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{output:?}");
-    assert!(said.contains("note: function.by-hand: ") && said.contains(why), "{said}");
+    assert!(
+        said.contains("note: function.by-hand: ") && said.contains(why),
+        "{said}"
+    );
     assert!(said.ends_with("ok: 1 function, 0 routes\n"), "{said}");
 }
 

@@ -41,7 +41,11 @@ fn nothing_half_made(state: &Path) {
 fn an_init_that_returns_an_error_refuses_the_deploy_with_it() {
     refused("err", "", &["its `init` failed: there are no words"]);
     // Where it runs in an instance: what it said before is in the log.
-    let failure = refused("say-and-err", "", &["its `init` failed: there are no words"]);
+    let failure = refused(
+        "say-and-err",
+        "",
+        &["its `init` failed: there are no words"],
+    );
     assert!(failure.stdout.contains("looking for words"), "{failure:?}");
 }
 
@@ -60,7 +64,10 @@ fn an_init_that_loops_is_ended_by_its_fuel_or_its_time() {
     refused(
         "spin",
         "fuel = 1000000",
-        &["used up its budget of 10000000 units of fuel", "raise `fuel`"],
+        &[
+            "used up its budget of 10000000 units of fuel",
+            "raise `fuel`",
+        ],
     );
     refused("spin", "fuel = \"off\"", &["did not end within 10 seconds"]);
 }

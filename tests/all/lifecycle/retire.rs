@@ -59,7 +59,12 @@ fn an_instance_that_has_served_its_number_is_told() {
         message.starts_with("goodbye after ")
     });
     assert_eq!(load.stop(), [""; 0]);
-    let served = line["message"].as_str().unwrap().rsplit(' ').next().unwrap();
+    let served = line["message"]
+        .as_str()
+        .unwrap()
+        .rsplit(' ')
+        .next()
+        .unwrap();
     let served: u32 = served.parse().unwrap();
     assert!((500..1500).contains(&served), "{served}");
     host.stop();
