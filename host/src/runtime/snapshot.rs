@@ -371,3 +371,87 @@ pub fn snapshot_component(input: &Path, output: &Path) -> Result<Option<String>,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::{ComponentSource, FunctionName};
+
+    fn order(change: impl FnOnce(&mut FunctionSpec)) -> Order {
+        let name = FunctionName::new("words").unwrap();
+        let mut spec = FunctionSpec::new(name, ComponentSource::File("words.wasm".into()));
+        spec.environment = vec![("A".into(), "b".into())];
+        change(&mut spec);
+        let arn = format!("arn:{}", spec.name);
+        Order::new(&spec, "$LATEST", &arn)
+    }
+
+    #[test]
+    fn what_decides_a_snapshot_names_it_and_nothing_else_does() {
+        let component = Digest::of(b"a component");
+        let first = order(|_| {}).digest(&component);
+        type Change = fn(&mut FunctionSpec);
+        let others: [Change; 6] = [
+            |spec| spec.name = FunctionName::new("other").unwrap(),
+            |spec| spec.limits.memory = ByteSize::mib(64),
+            |spec| spec.limits.fuel = Fuel::Units(7),
+            |spec| spec.environment[0].1 = "c".into(),
+            // The same letters, in other places.
+            |spec| spec.environment = vec![("Ab".into(), String::new())],
+            |spec| spec.environment.clear(),
+        ];
+        for (index, other) in others.into_iter().enumerate() {
+            assert_ne!(order(other).digest(&component), first, "{index}");
+        }
+        assert_ne!(order(|_| {}).digest(&Digest::of(b"another")), first);
+        let same = order(|spec| {
+            spec.provisioned = 7;
+            spec.limits.log = ByteSize(0);
+        });
+        assert_eq!(same.digest(&component), first);
+    }
+
+    #[test]
+    fn the_version_of_wizer_is_part_of_the_name() {
+        let lock = include_str!("../../../Cargo.lock");
+        let (_, wizer) = lock
+            .split_once("name = \"wasmtime-wizer\"\nversion = \"")
+            .unwrap();
+        let (version, _) = wizer.split_once('"').unwrap();
+        assert!(FORMAT.ends_with(&format!("wizer {version}")), "{version}");
+    }
+
+    #[test]
+    fn a_snapshot_can_be_taken_within_a_process_that_has_a_runtime() {
+        let component = wat::parse_str(
+            r#"(component
+                 (core module $module
+                   (global $runs (mut i32) (i32.const 0))
+                   (memory (export "memory") 1)
+                   (func (export "init") (result i32)
+                     (global.set $runs (i32.const 77))
+                     (i32.store (i32.const 64) (i32.const 0x6c6c6577))
+                     (i32.const 0)))
+                 (core instance $core (instantiate $module))
+                 (alias core export $core "memory" (core memory $memory))
+                 (alias core export $core "init" (core func $core-init))
+                 (type $outcome (result (error string)))
+                 (func $init (result $outcome)
+                   (canon lift (core func $core-init) (memory $memory)))
+                 (instance $exported (export "init" (func $init)))
+                 (export "dunlin:event/initialise@0.1.0" (instance $exported)))"#,
+        )
+        .unwrap();
+        let host = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let taken = host.block_on(async {
+            let take = move || take(&order(|_| {}), &component);
+            tokio::task::spawn_blocking(take).await.unwrap()
+        });
+        let Ok(Taken::Kept(kept)) = taken else {
+            panic!("{taken:?}");
+        };
+        assert!(kept.windows(4).any(|window| window == b"well"));
+    }
+}
