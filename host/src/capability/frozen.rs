@@ -86,16 +86,24 @@ pub(crate) struct Called {
 
 /// What would be wrong with it.
 fn why(interface: &str) -> &'static str {
-    match interface {
-        "wasi:random/random" | "wasi:random/insecure" => "whose numbers all instances would share",
-        "wasi:clocks/monotonic-clock" | "wasi:clocks/wall-clock" | "wasi:clocks/system-clock" => {
-            "and a moment that is kept gets old"
-        }
-        "dunlin:event/context" => "whose answer belongs to one instance",
-        "dunlin:event/metrics" | "dunlin:event/producer" => {
-            "which would happen once for all instances"
-        }
-        _ => "and what it opens is not open in another instance",
+    let opens = ["wasi:cli/", "wasi:filesystem/", "wasi:io/"];
+    let acts = [
+        "dunlin:event/metrics",
+        "dunlin:event/producer",
+        "wasi:http/",
+        "wasi:sockets/",
+    ];
+    let is_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| interface.starts_with(prefix));
+    if is_of(&["wasi:random/"]) {
+        "whose numbers all instances would share"
+    } else if is_of(&["wasi:clocks/"]) {
+        "and a moment that is kept gets old"
+    } else if is_of(&opens) {
+        "and what it opens is not open in another instance"
+    } else if is_of(&acts) {
+        "which would happen once for all instances"
+    } else {
+        "whose answer belongs to one instance"
     }
 }
 

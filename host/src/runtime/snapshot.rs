@@ -18,7 +18,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Instance, Lift, Linker, WasmList};
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::budget::{Budget, MemoryLimiter, Need};
@@ -154,8 +154,11 @@ async fn run(order: &Order, component: &[u8]) -> Result<Taken, String> {
         Err(error) => return Ok(Taken::Untrue(not_taken(&error))),
     };
     let engine = engine::snapshot_engine().map_err(|error| format!("{error:#}"))?;
-    let code = Component::new(&engine, &instrumented)
-        .map_err(|error| format!("it does not compile: {error:#}"))?;
+    // What is wrong with the component itself is for those to say who compile and link it.
+    let code = match Component::new(&engine, &instrumented) {
+        Ok(code) => code,
+        Err(error) => return Ok(Taken::Untrue(not_taken(&error))),
+    };
     Lifecycle::of(&code, Init::None, Isolation::Reuse).map_err(|error| error.to_string())?;
     let (mut store, instance) = match initialise(order, &engine, &code).await? {
         Initialised::Done(store, instance) => (store, instance),
@@ -199,8 +202,9 @@ async fn initialise(
     code: &Component,
 ) -> Result<Initialised, String> {
     let mut linker = Linker::new(engine);
-    frozen::add_to_linker(&mut linker, code)
-        .map_err(|error| format!("it does not link: {error:#}"))?;
+    if let Err(error) = frozen::add_to_linker(&mut linker, code) {
+        return Ok(Initialised::Untrue(not_taken(&error)));
+    }
     let limits = order.limits();
     let budget = Budget::new(u64::MAX);
     let facts = Facts {
@@ -223,9 +227,13 @@ async fn initialise(
     let instance = match linker.instantiate_async(&mut store, code).await {
         Ok(instance) => instance,
         Err(error) => {
+            let denied = store.data().limiter.denied();
             return match untrue(&error) {
                 Some(why) => Ok(Initialised::Untrue(why)),
-                None => Err(format!("it does not instantiate: {error:#}")),
+                None if error.is::<Trap>() || denied.is_some() => {
+                    Err(format!("it does not instantiate: {error:#}"))
+                }
+                None => Ok(Initialised::Untrue(not_taken(&error))),
             };
         }
     };

@@ -67,7 +67,7 @@ impl Lease {
     /// The deadline of the handler, where it was this before the lease: as Lambda does,
     /// the time of `init` is not the function's.
     #[must_use]
-    pub fn deadline(&mut self, before: Instant) -> Instant {
+    pub fn deadline(&self, before: Instant) -> Instant {
         match (self.initialised, &self.instance) {
             (Some(then), Some(instance)) => {
                 then + instance.store().data().common.spec.limits.timeout
