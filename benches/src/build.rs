@@ -22,6 +22,8 @@ pub struct Guests {
     pub wasi_http_hello_03: PathBuf,
     /// `benches/guests/wasi-http-echo`.
     pub wasi_http_echo: PathBuf,
+    /// `guest-examples/dictionary`, whose `init` indexes 5 000 words.
+    pub dictionary: PathBuf,
     /// `benches/guests/spinner`.
     pub spinner: PathBuf,
     /// `benches/guests/sink`.
@@ -98,7 +100,13 @@ pub fn guests(build: bool) -> Result<Guests> {
     let default_stack = target.join("benches-default-stack");
     let profile = ["--profile=guest", "--target", TARGET];
     if build {
-        let examples = ["hello", "users-api", "thumbnail", "lambda-port"];
+        let examples = [
+            "hello",
+            "dictionary",
+            "users-api",
+            "thumbnail",
+            "lambda-port",
+        ];
         run(cargo(&root)
             .args(profile)
             .args(examples.map(|name| format!("--package={name}"))))?;
@@ -119,6 +127,7 @@ pub fn guests(build: bool) -> Result<Guests> {
         wasi_http_hello: built(&for_benches, "wasi_http_hello.wasm")?,
         wasi_http_hello_03: built(&for_benches, "wasi_http_hello_03.wasm")?,
         wasi_http_echo: built(&for_benches, "wasi_http_echo.wasm")?,
+        dictionary: built(&target, "dictionary.wasm")?,
         spinner: built(&for_benches, "spinner.wasm")?,
         sink: built(&for_benches, "sink.wasm")?,
         examples: vec![

@@ -242,9 +242,14 @@ impl Server {
 
     /// Checks that it greets.
     pub fn check(&self, path: &str) -> Result<()> {
+        self.check_for(path, "Hello, world!\n")
+    }
+
+    /// A request to this path is answered with this body.
+    pub fn check_for(&self, path: &str, body: &str) -> Result<()> {
         let answer = client::get(&self.endpoint(path))?;
         ensure!(
-            answer.status == 200 && answer.body == b"Hello, world!\n",
+            answer.status == 200 && answer.body == body.as_bytes(),
             "{path} answered {} and {:?}",
             answer.status,
             String::from_utf8_lossy(&answer.body)

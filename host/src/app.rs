@@ -40,7 +40,7 @@ use crate::key_value::{self, Buckets};
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{
-    Compiler, ComponentError, Cores, Inspected, Runtime, RuntimeOptions, Share, StartError,
+    Compiler, ComponentError, Cores, Init, Inspected, Runtime, RuntimeOptions, Share, StartError,
     Version, inspect,
 };
 use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
@@ -433,6 +433,15 @@ impl App {
         self.deployed.functions.iter().map(|(spec, _)| spec)
     }
 
+    /// Functions whose `init` runs in each instance, and why.
+    pub fn initialised_late(&self) -> impl Iterator<Item = (&FunctionName, &str)> {
+        let functions = self.deployed.functions.iter();
+        functions.filter_map(|(spec, version)| match &version.common.lifecycle.init {
+            Init::EachInstance(why) => Some((&spec.name, why.as_str())),
+            Init::None | Init::Kept => None,
+        })
+    }
+
     /// Puts other functions in force. What is the same goes on as it is; what
     /// runs ends on what it began with.
     ///
@@ -475,6 +484,7 @@ impl App {
             background,
             triggers,
             keeper,
+            deployed,
             drain_timeout,
             ..
         } = self;
@@ -510,6 +520,11 @@ impl App {
             http.abort();
             api.iter().for_each(JoinHandle::abort);
         }
+        // Reused instances end by their `shutdown`, while there is time.
+        for (_, version) in &deployed.functions {
+            version.retire();
+        }
+        let _ = timeout_at(deadline, parts.runtime.ended()).await;
         // What is left on the cores ends here, and is recorded as cancelled.
         tokio::task::block_in_place(|| cores.stop());
         keeper.abort();

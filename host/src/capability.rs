@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod context;
 pub(crate) mod files;
+pub(crate) mod frozen;
 pub(crate) mod key_value;
 pub(crate) mod logging;
 pub(crate) mod metrics;

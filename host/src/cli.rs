@@ -133,6 +133,13 @@ pub fn fail(error: &anyhow::Error) -> Exit {
     exit
 }
 
+/// That there is no snapshot of a function's `init`: a line.
+fn init_note(function: &str, why: &str) -> String {
+    format!(
+        "note: function.{function}: its `init` runs in each instance, not once at deploy: {why}\n"
+    )
+}
+
 /// Writes to stdout. That nobody reads any further (`dunlin man | head`) is no failure.
 fn print(text: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

@@ -231,6 +231,7 @@ async fn serve<T>(
     let _permit = permit;
     let lease = version.lease(deadline, &mut usage.cpu).await;
     let mut lease = lease.map_err(unavailable)?;
+    let deadline = lease.deadline(deadline);
     let (result, sound) = lease.instance().call(event, call, deadline, usage).await;
     version.give_back(lease, sound, &mut usage.cpu);
     let answer = result?;

@@ -9,12 +9,16 @@ use dunlin::config::Variables;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    // The compiler of components is this program in a process of its own; it
-    // is no command for people.
-    if let [_, command, input, output] = args.as_slice()
-        && command == "compile-component"
-    {
-        return compile_component(Path::new(input), Path::new(output));
+    // What compiles components and takes their snapshots is this program in a process of
+    // its own; these are no commands for people.
+    if let [_, command, input, output] = args.as_slice() {
+        let [input, output] = [input, output].map(Path::new);
+        if command == "compile-component" {
+            return compile_component(input, output);
+        }
+        if command == "snapshot-component" {
+            return snapshot_component(input, output);
+        }
     }
     let variables: Variables = std::env::vars_os().collect();
     match cli::parse(args) {
@@ -26,6 +30,20 @@ fn main() -> ExitCode {
 fn compile_component(input: &Path, output: &Path) -> ExitCode {
     match dunlin::runtime::compile_component(input, output) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn snapshot_component(input: &Path, output: &Path) -> ExitCode {
+    match dunlin::runtime::snapshot_component(input, output) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(reason)) => {
+            eprintln!("{reason}");
+            ExitCode::from(dunlin::runtime::NO_SNAPSHOT)
+        }
         Err(message) => {
             eprintln!("{message}");
             ExitCode::FAILURE

@@ -8,13 +8,16 @@ mod compile;
 mod concurrent;
 mod cores;
 mod demand;
+mod ending;
 mod engine;
 mod error;
 mod handlers;
 mod identity;
 mod inspect;
 mod instance;
+mod lifecycle;
 mod slice;
+mod snapshot;
 mod state;
 mod streaming;
 mod turns;
@@ -30,6 +33,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 use wasmtime::component::Linker;
 
+pub(crate) use budget::MemoryLimiter;
 pub use budget::{Budget, Charge};
 pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
 pub(crate) use cores::elsewhere;
@@ -39,7 +43,9 @@ pub use error::{ComponentError, StartError};
 pub use inspect::{Inspected, Inspections, inspect, inspect_all};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
+pub use lifecycle::{Init, Lifecycle};
 pub use slice::ask_for as ask_for_slice;
+pub use snapshot::{NO_SNAPSHOT, snapshot_component};
 pub use state::{Common, State};
 pub use turns::Share;
 pub(crate) use turns::charged;
@@ -50,14 +56,13 @@ use crate::capability::files::Mounts;
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Level, Telemetry};
 use code::{Code, Codes, Rule};
 use compile::Note;
 use demand::{Bounds, FIRST};
+use ending::Ending;
+use snapshot::Order;
 use version::{Awake, INSTANTIATE_TIMEOUT};
-
-/// Exports that have no effect yet.
-const NOT_CALLED: [&str; 2] = ["dunlin:event/initialise@0.1.0", "dunlin:event/retire@0.1.0"];
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -107,6 +112,67 @@ pub(crate) struct Shared {
     /// How many may wait, and what they may hold.
     ready: usize,
     ready_memory: u64,
+    ending: Ending,
+}
+
+/// The code that a version begins with.
+struct Prepared {
+    code: Arc<Code>,
+    /// What became of `init`. `Kept` is yet to be seen if nothing was found before.
+    init: Init,
+    /// What was found of it before.
+    note: Option<Note>,
+    /// Names what is found if its `init` runs in each instance.
+    late: Option<Digest>,
+}
+
+impl Prepared {
+    /// What is known of a function's code by earlier starts. Reads files.
+    fn find(
+        codes: &Arc<Codes>,
+        spec: &FunctionSpec,
+        inspected: &Arc<Inspected>,
+        order: Option<&Order>,
+    ) -> Self {
+        let code = codes.of(inspected, order);
+        let note = code.note();
+        let Some(order) = order else {
+            return Self {
+                code,
+                init: Init::None,
+                note,
+                late: None,
+            };
+        };
+        let late = order.digest_of_late(inspected.digest(), spec);
+        if note.is_none() {
+            let plain = codes.of(inspected, None);
+            if let Some(note) = plain.note_for(&late) {
+                return Self {
+                    code: plain,
+                    init: note.init.clone(),
+                    note: Some(note),
+                    late: Some(late),
+                };
+            }
+        }
+        Self {
+            code,
+            init: Init::Kept,
+            note,
+            late: Some(late),
+        }
+    }
+
+    /// Whether it was found to be right for such a function.
+    fn is_checked(&self, spec: &FunctionSpec) -> bool {
+        let limits = &spec.limits;
+        self.note.as_ref().is_some_and(|note| {
+            note.init == self.init
+                && note.memory <= limits.memory.0
+                && note.fuel <= limits.fuel_units()
+        })
+    }
 }
 
 impl Shared {
@@ -189,6 +255,7 @@ impl Runtime {
             held: AtomicU64::new(0),
             ready: ready as usize,
             ready_memory,
+            ending: Ending::default(),
         });
         let weak = Arc::downgrade(&shared);
         budget.on_full(Box::new(move || {
@@ -232,9 +299,11 @@ impl Runtime {
     }
 
     /// Loads a version of a component that was inspected. One that this program has
-    /// checked before rests: nothing of it is mapped, and nothing instantiated. Else it is
-    /// compiled or taken from the cache, linked, instantiated once, and its handlers are
-    /// checked. What its configuration wants ready is made ready. Whoever drops this ends
+    /// checked before rests: nothing of it is mapped, and nothing instantiated. Else its
+    /// `init` is run and that state kept, it is compiled or taken from the cache, linked,
+    /// instantiated once, and its handlers are checked. What its configuration wants ready is made ready. Whoever drops this ends
+    /// Loads a version: reads, runs its `init` and keeps that state, compiles, or takes it
+    /// from the cache, links, checks the handlers, instantiates once and fills the pool. Whoever drops this ends
     /// the compiler, too.
     ///
     /// # Errors
@@ -250,19 +319,30 @@ impl Runtime {
         if !misfits.is_empty() {
             return Err(misfits.into_iter().map(|(_, error)| error).collect());
         }
-        let code = self.codes.of(inspected);
-        let (mounts, note) = self.look_up(&spec, &code).await?;
-        let limits = &spec.limits;
-        let is_checked = note.is_some_and(|Note { memory, fuel }| {
-            memory <= limits.memory.0 && fuel <= limits.fuel_units()
-        });
+        let arn = format!("{}{}", self.arn_prefix, spec.name);
+        let order = inspected
+            .initialises()
+            .then(|| Order::new(&spec, version, &arn));
+        let (mounts, mut prepared) = self.look_up(&spec, inspected, order).await?;
+        let is_checked = prepared.is_checked(&spec);
         if !is_checked {
-            code.compile().await.map_err(|error| vec![error])?;
+            let compiled = self.prepare(inspected, &mut prepared).await;
+            compiled.map_err(|error| vec![error])?;
+        }
+        let Prepared {
+            code, init, late, ..
+        } = prepared;
+        if let Init::EachInstance(why) = &init {
+            let message = format!(
+                "function {}: its `init` runs in each instance: {why}",
+                spec.name
+            );
+            self.telemetry.log.host(Level::Info, &message);
         }
         let common = Arc::new(Common {
             version: version.to_owned(),
             clock: Arc::clone(self.ticker.clock()),
-            arn: format!("{}{}", self.arn_prefix, spec.name),
+            arn,
             share,
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
@@ -273,6 +353,7 @@ impl Runtime {
                 .is_some_and(Door::is_command),
             buckets: Arc::clone(&self.buckets),
             mounts,
+            lifecycle: Lifecycle::new(init, inspected.retires(), spec.isolation),
             spec,
         });
         let version = Arc::new(Version::new(
@@ -284,7 +365,8 @@ impl Runtime {
         if !is_checked {
             let note = check(&version).await.map_err(|error| vec![error])?;
             if let Some(note) = note {
-                code.checked(note).await;
+                let function = late.filter(|_| version.common.lifecycle.runs_init());
+                code.checked(function, note).await;
             }
         }
         if version.common.spec.provisioned.is_some() {
@@ -299,12 +381,16 @@ impl Runtime {
     async fn look_up(
         &self,
         spec: &FunctionSpec,
-        code: &Arc<Code>,
-    ) -> Result<(Mounts, Option<Note>), Vec<ComponentError>> {
-        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
-        let code = Arc::clone(code);
-        let look_up = move || (Mounts::open(&mounts, &state), code.note());
-        let (mounts, note) = self
+        inspected: &Arc<Inspected>,
+        order: Option<Order>,
+    ) -> Result<(Mounts, Prepared), Vec<ComponentError>> {
+        let (spec, state) = (spec.clone(), self.state.clone());
+        let (codes, inspected) = (Arc::clone(&self.codes), Arc::clone(inspected));
+        let look_up = move || {
+            let prepared = Prepared::find(&codes, &spec, &inspected, order.as_ref());
+            (Mounts::open(&spec.mounts, &state), prepared)
+        };
+        let (mounts, prepared) = self
             .codes
             .blocking
             .spawn_blocking(look_up)
@@ -316,7 +402,25 @@ impl Runtime {
                 remedy: error.remedy(),
             }]
         })?;
-        Ok((mounts, note))
+        Ok((mounts, prepared))
+    }
+
+    /// Compiles the code of a version: with the state that its `init` leaves, or else
+    /// without. Checks what it exports beside its handlers.
+    async fn prepare(
+        &self,
+        inspected: &Arc<Inspected>,
+        prepared: &mut Prepared,
+    ) -> Result<(), ComponentError> {
+        let mapped = match prepared.code.compile().await {
+            Err(ComponentError::Compile(CompileError::Untrue(why))) => {
+                prepared.code = self.codes.of(inspected, None);
+                prepared.init = Init::EachInstance(why);
+                prepared.code.compile().await?
+            }
+            compiled => compiled?,
+        };
+        lifecycle::check(mapped.pre.component())
     }
 
     /// Fills the pool of a version.
@@ -325,7 +429,7 @@ impl Runtime {
         match version.fill().await {
             // A full house keeps fewer ready; what is there still serves.
             Ok(()) | Err(Unavailable::Full(_)) => Ok(()),
-            Err(unavailable) => Err(broken(unavailable)),
+            Err(unavailable) => Err(broken(version, unavailable)),
         }
     }
 
@@ -357,6 +461,11 @@ impl Runtime {
         }
     }
 
+    /// Waits until the instances that end have ended.
+    pub async fn ended(&self) {
+        self.shared.ending.wait().await;
+    }
+
     /// Deletes machine code that nobody needs any more. To be called when all
     /// versions are loaded: those are in use.
     pub fn prune(&self) {
@@ -378,6 +487,7 @@ impl Runtime {
         let (shared, codes) = (Arc::clone(&self.shared), Arc::clone(&self.codes));
         let (cores, bounds) = (Arc::clone(cores), self.bounds);
         let last = Mutex::new(Instant::now());
+        shared.ending.on(&cores);
         move || {
             let passed = {
                 let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -424,7 +534,7 @@ fn give_way(awake: &Awake, excess: usize) {
 async fn check(version: &Version) -> Result<Option<Note>, ComponentError> {
     let (mut cpu, deadline) = (Duration::ZERO, Instant::now() + INSTANTIATE_TIMEOUT);
     let first = version.instantiate(deadline, &mut cpu).await;
-    let first = first.map_err(broken)?;
+    let first = first.map_err(|unavailable| broken(version, unavailable))?;
     let note = first.start();
     let code = first.code.as_ref().expect("an instance has its code");
     first
@@ -434,9 +544,12 @@ async fn check(version: &Version) -> Result<Option<Note>, ComponentError> {
     Ok(note)
 }
 
-fn broken(unavailable: Unavailable) -> ComponentError {
+fn broken(version: &Version, unavailable: Unavailable) -> ComponentError {
     ComponentError::Instantiate(match unavailable {
         Unavailable::Full(message) => format!("it cannot be instantiated now: {message}"),
+        Unavailable::Broken(failure) if version.common.lifecycle.runs_init() => {
+            return ComponentError::Init(failure.message);
+        }
         Unavailable::Broken(failure) => failure.message,
         Unavailable::TooSlow => format!(
             "it did not instantiate within {} seconds",

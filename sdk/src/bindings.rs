@@ -114,3 +114,27 @@ pub mod queue {
         generate_all,
     });
 }
+
+pub mod initialise {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-initialise { export dunlin:event/initialise@0.1.0; }",
+        world: "dunlin:sdk/sync-initialise",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::initialise",
+    });
+}
+
+pub mod retire {
+    wit_bindgen::generate!({
+        path: "../wit",
+        inline: "package dunlin:sdk;
+            world sync-retire { export dunlin:event/retire@0.1.0; }",
+        world: "dunlin:sdk/sync-retire",
+        async: false,
+        pub_export_macro: true,
+        default_bindings_module: "dunlin_sdk::__private::retire",
+    });
+}

@@ -33,6 +33,10 @@
 //! By default each event gets a fresh instance: what a handler leaves in a
 //! `static` is gone with it. What must last belongs in a bucket: see [`key_value`].
 //!
+//! What every event needs is prepared before the first, once: by
+//! [`init`](macro@init), whose result each instance finds. Under `isolation =
+//! "reuse"`, [`retire`](macro@retire) is told when an instance ends.
+//!
 //! # Memory
 //!
 //! The host resets a small instance at next to no cost, so it pays to stay
@@ -82,6 +86,7 @@ pub mod http;
 pub mod invoke;
 pub mod key_value;
 pub mod lambda;
+mod lifecycle;
 pub mod logging;
 pub mod metrics;
 pub mod producer;
@@ -215,12 +220,82 @@ pub use dunlin_sdk_macros::schedule;
 /// ```
 pub use dunlin_sdk_macros::queue;
 
+/// Makes a function what runs before the first event.
+///
+/// It takes nothing, and returns nothing or `Result<(), E>`, where `E` is `Display`.
+/// An error refuses the deploy, and is shown to whoever deploys. It has ten seconds, and
+/// ten times the fuel of an invocation. A crate has at most one.
+///
+/// It runs once, at deploy: what it leaves in memory is there in every instance, at no
+/// cost. That is so unless it prints or logs, reads a file, asks a clock or for random
+/// numbers, or reaches out of the sandbox: kept for all instances, that would not be
+/// true. Then the deploy says what stood in the way, and it runs in each instance before
+/// that has its first event. Environment variables may be read: another value makes
+/// another state. Secrets are not there yet.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::OnceLock;
+///
+/// use dunlin_sdk::{Error, Request, Response};
+///
+/// static CAPITALS: OnceLock<HashMap<&str, &str>> = OnceLock::new();
+///
+/// #[dunlin_sdk::init]
+/// fn index() -> Result<(), Error> {
+///     let lines = "France,Paris\nNorway,Oslo".lines();
+///     let pairs = lines.map(|line| line.split_once(',').ok_or("a line has no comma"));
+///     let capitals = pairs.collect::<Result<_, _>>()?;
+///     CAPITALS.set(capitals).expect("it runs once");
+///     Ok(())
+/// }
+///
+/// #[dunlin_sdk::http]
+/// fn handle(request: Request) -> Response {
+///     let country = request.param("country").unwrap_or("");
+///     match CAPITALS.get().and_then(|capitals| capitals.get(country)) {
+///         Some(capital) => Response::text(*capital),
+///         None => Response::new(404_u16),
+///     }
+/// }
+/// ```
+pub use dunlin_sdk_macros::init;
+
+/// Makes a function what runs when a reused instance ends in good health.
+///
+/// It takes and returns nothing, and has two seconds and the fuel of an invocation.
+/// It is called only under `isolation = "reuse"`, and only for an instance that has
+/// served; not after a trap, a timeout or a cancelled invocation, nor where the host
+/// needs the instance's memory at once. So nothing that must happen belongs here: what
+/// does, belongs in the handler. A crate has at most one.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use dunlin_sdk::{Request, Response};
+///
+/// static SERVED: AtomicU64 = AtomicU64::new(0);
+///
+/// #[dunlin_sdk::http]
+/// fn handle(_request: Request) -> Response {
+///     SERVED.fetch_add(1, Ordering::Relaxed);
+///     Response::text("ok")
+/// }
+///
+/// #[dunlin_sdk::retire]
+/// fn say_goodbye() {
+///     println!("served {} events", SERVED.load(Ordering::Relaxed));
+/// }
+/// ```
+pub use dunlin_sdk_macros::retire;
+
 /// What the code that the attributes write refers to. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bindings::{http, invoke, queue, schedule};
+    pub use crate::bindings::{http, initialise, invoke, queue, retire, schedule};
     pub use crate::http::glue as http_glue;
     pub use crate::invoke::glue as invoke_glue;
+    pub use crate::lifecycle::{InitialiseGuest, RetireGuest, outcome};
     pub use crate::logging::install;
     pub use crate::queue::glue as queue_glue;
     pub use crate::schedule::glue as schedule_glue;

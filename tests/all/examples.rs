@@ -32,6 +32,7 @@ macro_rules! examples {
 examples! {
     cleanup in "cleanup",
     counter in "counter",
+    dictionary in "dictionary",
     hello in "hello",
     orders in "orders",
     pipeline in "pipeline",
@@ -81,12 +82,34 @@ fn the_manifest_at_the_root_serves_all_of_them() {
         );
     }
     assert_eq!(host.get("/hello").status, 200);
+    assert_eq!(host.get("/dictionary/xlii").status, 200);
     assert_eq!(host.get("/users").status, 200);
     assert_eq!(host.get("/lambda").status, 200);
     assert_eq!(events(&host.get("/clock?count=1").text()).len(), 1);
     let picture = picture(400, 300, ImageFormat::Png);
     assert_eq!(host.post("/thumbnail?width=20", picture).status, 200);
     host.stop();
+}
+
+fn dictionary(host: &Host) {
+    let word = host.get("/dictionary/mcmxcix");
+    assert_eq!(
+        (word.status, word.text().as_str()),
+        (200, "mcmxcix: 1999\n")
+    );
+    let none = host.get("/dictionary/mcmic");
+    assert_eq!(
+        (none.status, none.text().as_str()),
+        (404, "`mcmic` is not in the dictionary\n")
+    );
+    let found = host.get("/dictionary?prefix=mmmmcmxcvi");
+    assert_eq!(
+        (found.status, found.text().as_str()),
+        (200, "mmmmcmxcvi\nmmmmcmxcvii\nmmmmcmxcviii\n")
+    );
+    // It is a snapshot that answers: nothing is prepared for an event.
+    let noted = host.stderr().iter().any(|line| line.starts_with("note: "));
+    assert!(!noted, "{:?}", host.stderr());
 }
 
 fn hello(host: &Host) {

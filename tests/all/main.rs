@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod http;
 mod key_value;
+mod lifecycle;
 mod limits;
 mod mounts;
 mod scene;

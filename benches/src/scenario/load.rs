@@ -46,6 +46,10 @@ pub enum Contender {
     Serve03,
     /// `wasi:http` 0.3, the same component, several requests in an instance
     StandardConcurrent,
+    /// fresh, with 5 000 words indexed by its `init` at deploy, memset
+    SnapshotMemset,
+    /// fresh, with 5 000 words indexed by its `init` at deploy, pagemap scan
+    SnapshotPagemap,
 }
 
 /// How the comparison is run.
@@ -86,6 +90,16 @@ impl Contender {
             Self::StandardFresh => "dunlin `wasi:http` 0.2, fresh, pagemap",
             Self::Serve03 => "`wasmtime serve`, default, WASI 0.3",
             Self::StandardConcurrent => "dunlin `wasi:http` 0.3, concurrent",
+            Self::SnapshotMemset => "dunlin fresh from a snapshot, memset",
+            Self::SnapshotPagemap => "dunlin fresh from a snapshot, pagemap",
+        }
+    }
+
+    /// What it is asked, and what it has to answer.
+    fn question(self) -> (&'static str, &'static str) {
+        match self {
+            Self::SnapshotMemset | Self::SnapshotPagemap => ("/dictionary/xlii", "xlii: 42\n"),
+            _ => ("/hello", "Hello, world!\n"),
         }
     }
 
@@ -98,11 +112,13 @@ impl Contender {
             Self::Reuse => &[(3.0, Self::BareHyper)],
             Self::StandardFresh => &[(0.9, Self::ServeTuned)],
             Self::StandardConcurrent => &[(0.8, Self::Serve03)],
+            Self::SnapshotPagemap => &[(1.1, Self::FreshPagemap)],
             Self::BareHyper
             | Self::ServeDefault
             | Self::ServeTuned
             | Self::Serve03
-            | Self::FreshPagemap => &[],
+            | Self::FreshPagemap
+            | Self::SnapshotMemset => &[],
         }
     }
 
@@ -132,11 +148,13 @@ impl Contender {
                 &guests.wasi_http_hello_03,
                 &["isolation = \"concurrent\""],
             ),
+            Self::SnapshotMemset => ("memset", &guests.dictionary, &[]),
+            Self::SnapshotPagemap => ("pagemap", &guests.dictionary, &[]),
         };
         let manifest = Manifest::new(&[&format!("memory-reset = \"{reset}\"")]).function(
-            "hello",
+            "function",
             guest,
-            &["/hello"],
+            &["/hello", "/dictionary/{word}"],
             lines,
         );
         Server::dunlin(
@@ -149,18 +167,19 @@ impl Contender {
 
     fn measure(self, setup: &Setup, time: Duration) -> Result<Sample> {
         let server = self.start(setup)?;
-        server.check("/hello")?;
+        let (path, answer) = self.question();
+        server.check_for(path, answer)?;
         let wrk = Wrk {
             program: &setup.wrk,
             scratch: setup.scratch.path(),
             connections: CONNECTIONS,
         };
-        let warm = wrk.run(&server.url(), &["/hello"], WARM_UP)?;
+        let warm = wrk.run(&server.url(), &[path], WARM_UP)?;
 
         let machine = proc::cpu_of_machine()?;
         let own = proc::cpu_of_self()?;
         let cpu = proc::cpu(server.pid())?;
-        let seen = wrk.run(&server.url(), &["/hello"], time)?;
+        let seen = wrk.run(&server.url(), &[path], time)?;
         let cpu = proc::cpu(server.pid())? - cpu;
         let own = proc::cpu_of_self()?.saturating_sub(own);
         let machine = proc::cpu_of_machine()?.saturating_sub(machine);

@@ -12,6 +12,11 @@ use crate::runtime::State;
 /// The longest that a message is hidden (SQS's limit of a visibility timeout).
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(12);
 
+/// Where a function's log lines go, in Lambda's words.
+pub(super) fn log_group(function: &str) -> String {
+    format!("/aws/lambda/{function}")
+}
+
 impl types::Host for State {}
 
 /// The state, at the request that this call belongs to.
@@ -208,7 +213,7 @@ impl State {
     }
 
     fn log_group(&mut self) -> String {
-        format!("/aws/lambda/{}", self.common.spec.name)
+        log_group(self.common.spec.name.as_str())
     }
 
     fn log_stream(&mut self) -> String {

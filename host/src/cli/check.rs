@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Exit;
 use crate::config::{Config, Overrides, Problems, Sources, Values, Variables, manifest_path};
+use crate::function::FunctionSpec;
 
 /// Say everything that is wrong with a manifest.
 ///
@@ -49,10 +50,21 @@ pub(super) fn check(
     let functions = config.functions.len();
     let routes = config.functions.iter().map(|f| f.routes.len()).sum();
     Ok(format!(
-        "ok: {}, {}",
+        "{}ok: {}, {}",
+        notes(&config),
         count(functions, "function"),
         count(routes, "route")
     ))
+}
+
+/// What is not wrong and still worth to know, a line each.
+fn notes(config: &Config) -> String {
+    let note = |function: &FunctionSpec| {
+        let inspected = config.inspected.get(function.component.file()?)?;
+        let why = inspected.init_obstacle()?;
+        Some(super::init_note(function.name.as_str(), &why))
+    };
+    config.functions.iter().filter_map(note).collect()
 }
 
 fn count(number: usize, noun: &str) -> String {

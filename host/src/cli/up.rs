@@ -136,7 +136,12 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
         Err(AppError::Problems(problems)) => return Err(problems.into()),
         started => started?,
     };
-    say(&format!("{}\n{}", listening(&app), routes(&app)));
+    say(&format!(
+        "{}\n{}{}",
+        listening(&app),
+        routes(&app),
+        notes(&app)
+    ));
     let mut broken = std::pin::pin!(app.broken());
     let gave_up = |why: String| {
         Err(anyhow::anyhow!(
@@ -156,7 +161,10 @@ pub async fn run(args: &Args, variables: &Variables) -> anyhow::Result<Exit> {
                     tokio::select! {
                         () = signals.next() => break,
                         swapped = source.swap(&mut app, watcher, &changes) => match swapped {
-                            Ok(()) => say(&format!("swapped in: {}\n", names(&changes))),
+                            Ok(()) => {
+                                let names = names(&changes);
+                                say(&format!("swapped in: {names}\n{}", notes(&app)));
+                            }
                             Err(error) => say(&format!("what was serving goes on serving: {error:#}\n")),
                         },
                     }
@@ -310,6 +318,13 @@ fn routes(app: &App) -> String {
     let [path, method, host, _] = widths;
     rows.iter()
         .map(|[p, m, h, f]| format!("  {m:method$}  {h:host$}  {p:path$}  {f}\n"))
+        .collect()
+}
+
+/// What whoever deploys had better know, a line each.
+fn notes(app: &App) -> String {
+    app.initialised_late()
+        .map(|(name, why)| super::init_note(name.as_str(), why))
         .collect()
 }
 

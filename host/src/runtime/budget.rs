@@ -225,6 +225,11 @@ impl MemoryLimiter {
         self.denied
     }
 
+    /// Raises the limit by so many bytes: for what the host does itself.
+    pub(crate) fn allow(&mut self, bytes: u64) {
+        self.limit = self.limit.saturating_add(bytes);
+    }
+
     /// A new invocation begins.
     pub(crate) fn begin(&mut self) {
         self.charge.need = Need::Work;

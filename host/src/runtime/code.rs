@@ -1,6 +1,7 @@
 //! The machine code of components: mapped while it is in use, resting on the disk else.
 //!
-//! Functions with the same component share its code. What nobody used for a while is
+//! Functions with the same component share its code, unless it is in the state that `init`
+//! left for one of them: that code is named by the snapshot. What nobody used for a while is
 //! unmapped, and so is what was used least recently when more than a bound are mapped; the
 //! next event maps it again, on its path, and nothing is compiled there. Events that come
 //! together map it once.
@@ -25,9 +26,10 @@ use super::handlers::Exports;
 use super::identity::Identity;
 use super::inspect::Inspected;
 use super::instance::Unavailable;
+use super::snapshot::Order;
 use super::state::State;
 use super::turns::{self, Share};
-use super::{ComponentError, Digest};
+use super::{CompileError, ComponentError, Digest};
 use crate::invocation::Failure;
 use crate::telemetry::{Level, Telemetry};
 
@@ -44,9 +46,14 @@ pub(super) struct Mapped {
     pub(super) exports: Exports,
 }
 
-/// The machine code of one component.
+/// The machine code of one component, or of a snapshot of it.
 pub(super) struct Code {
+    /// The component's digest, or what names the snapshot.
+    key: Digest,
+    /// Of the component.
     digest: Digest,
+    /// How the snapshot is taken, if it is one.
+    order: Option<Box<Order>>,
     /// In the cache.
     name: String,
     /// The component's file as it was deployed last.
@@ -123,17 +130,25 @@ impl Codes {
         })
     }
 
-    /// The code of a component: the same one for all who deploy it.
-    pub(super) fn of(self: &Arc<Self>, inspected: &Arc<Inspected>) -> Arc<Code> {
-        let mut all = lock(&self.all);
+    /// The code of a component, or of the snapshot that is ordered of it: the same one for
+    /// all who deploy it.
+    pub(super) fn of(
+        self: &Arc<Self>,
+        inspected: &Arc<Inspected>,
+        order: Option<&Order>,
+    ) -> Arc<Code> {
         let digest = inspected.digest();
-        if let Some(code) = all.get(digest).and_then(Weak::upgrade) {
+        let key = order.map_or_else(|| digest.clone(), |order| order.digest(digest));
+        let mut all = lock(&self.all);
+        if let Some(code) = all.get(&key).and_then(Weak::upgrade) {
             *lock(&code.source) = Arc::clone(inspected);
             return code;
         }
         let code = Arc::new(Code {
+            name: Cache::name(&self.engine, &key),
+            key: key.clone(),
             digest: digest.clone(),
-            name: Cache::name(&self.engine, digest),
+            order: order.cloned().map(Box::new),
             source: Mutex::new(Arc::clone(inspected)),
             mapped: ArcSwapOption::empty(),
             known: tokio::sync::Mutex::default(),
@@ -144,7 +159,7 @@ impl Codes {
             codes: Arc::clone(self),
         });
         self.telemetry.metrics.code.resting.inc();
-        all.insert(digest.clone(), Arc::downgrade(&code));
+        all.insert(key, Arc::downgrade(&code));
         code
     }
 
@@ -343,17 +358,29 @@ impl Code {
     pub(super) fn note(&self) -> Option<Note> {
         let mut note = lock(&self.note);
         if note.is_none() {
-            *note = self.codes.cache.note(&self.name);
+            *note = self.codes.cache.note(&self.name, &self.name);
         }
-        *note
+        note.clone()
     }
 
-    /// Notes what was found.
-    pub(super) async fn checked(self: &Arc<Self>, found: Note) {
+    /// What was found of it as one function uses it, which has this key. Reads files.
+    pub(super) fn note_for(&self, function: &Digest) -> Option<Note> {
+        let name = Cache::name(&self.codes.engine, function);
+        self.codes.cache.note(&name, &self.name)
+    }
+
+    /// Notes what was found: of whoever has this code, or of the function with this key.
+    pub(super) async fn checked(self: &Arc<Self>, function: Option<Digest>, found: Note) {
         let code = Arc::clone(self);
         let write = move || {
-            *lock(&code.note) = Some(found);
-            code.codes.cache.write_note(&code.name, found);
+            let cache = &code.codes.cache;
+            if let Some(function) = function {
+                let name = Cache::name(&code.codes.engine, &function);
+                cache.write_note(&name, &code.name, &found);
+            } else {
+                cache.write_note(&code.name, &code.name, &found);
+                *lock(&code.note) = Some(found);
+            }
         };
         // If that fails, it is checked again.
         let _ = self.codes.blocking.spawn_blocking(write).await;
@@ -383,10 +410,14 @@ impl Code {
         let codes = &self.codes;
         let source = Arc::clone(&lock(&self.source));
         let component = source.read()?;
+        let order = self.order.as_deref();
         let mapping = codes
             .cache
-            .get(&codes.engine, &self.digest, &component, cancelled);
-        mapping.map_err(ComponentError::Compile)
+            .get(&codes.engine, &self.key, &component, order, cancelled);
+        mapping.map_err(|error| match error {
+            CompileError::Init(what) => ComponentError::Init(what),
+            error => ComponentError::Compile(error),
+        })
     }
 
     /// Compiles again what was lost, off the path of events.
@@ -444,11 +475,8 @@ impl Drop for Code {
         self.codes.telemetry.metrics.code.resting.dec();
         let mut all = lock(&self.codes.all);
         // Another may have come in its place already.
-        if all
-            .get(&self.digest)
-            .is_some_and(|it| it.strong_count() == 0)
-        {
-            all.remove(&self.digest);
+        if all.get(&self.key).is_some_and(|it| it.strong_count() == 0) {
+            all.remove(&self.key);
         }
     }
 }

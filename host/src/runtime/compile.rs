@@ -26,7 +26,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -38,7 +38,9 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::identity::Identity;
-use crate::hex::hex;
+use super::lifecycle::{INIT_TIMEOUT, Init};
+use super::snapshot::{self, Order, Taken};
+use crate::hex::{hex, unhex};
 
 /// Lambda's limit for a function's code is 50 MB zipped; a component may be
 /// five times that.
@@ -46,9 +48,9 @@ pub const MAX_COMPONENT: u64 = 250 << 20;
 
 /// Compiling takes about a second per MiB on a slow box; ten times that for the
 /// largest is where something is wrong.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Address space of the compiler process.
-const COMPILE_MEMORY: u64 = 8 << 30;
+pub(super) const COMPILE_MEMORY: u64 = 8 << 30;
 
 /// The SHA-256 of a component, in lower-case hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +60,11 @@ impl Digest {
     /// Of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
+        Self::from_sha(&Sha256::digest(bytes))
+    }
+
+    pub(super) fn from_sha(sha: &[u8]) -> Self {
+        Self(hex(sha))
     }
 
     /// As text.
@@ -89,6 +95,12 @@ pub enum CompileError {
     /// The compiler refuses the component.
     #[error("it does not compile: {0}")]
     Invalid(String),
+    /// Its `init` failed while the snapshot was taken.
+    #[error("{0}")]
+    Init(String),
+    /// What its `init` leaves cannot be kept.
+    #[error("what its `init` leaves cannot be kept: {0}")]
+    Untrue(String),
     /// The compiler process was ended or ended itself.
     #[error("the compiler {0}; a component that takes this much to compile is refused")]
     Exceeded(String),
@@ -111,10 +123,11 @@ impl CompileError {
     }
 }
 
-/// Who compiles.
+/// Who compiles, and who takes snapshots.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// A process of this program, started as `PROGRAM compile-component IN OUT`.
+    /// A process of this program, started as `PROGRAM compile-component IN OUT` or
+    /// `PROGRAM snapshot-component IN OUT`.
     Process(PathBuf),
     /// This process: for programs that embed the host and trust what they load.
     InProcess,
@@ -172,12 +185,36 @@ impl MapError {
 }
 
 /// What was found of a component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     /// What its instance holds at first, in bytes.
     pub(crate) memory: u64,
     /// What its start functions used.
     pub(crate) fuel: u64,
+    /// What became of its `init`.
+    pub(crate) init: Init,
+}
+
+impl Init {
+    /// As it stands in notes: one word.
+    fn to_word(&self) -> String {
+        match self {
+            Self::None => "none".into(),
+            Self::Kept => "kept".into(),
+            Self::EachInstance(why) => format!("each:{}", hex(why.as_bytes())),
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        match word {
+            "none" => Some(Self::None),
+            "kept" => Some(Self::Kept),
+            _ => {
+                let why = unhex(word.strip_prefix("each:")?)?;
+                Some(Self::EachInstance(String::from_utf8(why).ok()?))
+            }
+        }
+    }
 }
 
 impl Cache {
@@ -230,16 +267,18 @@ impl Cache {
         self.directory.join(format!("{name}.note"))
     }
 
-    /// The machine code of a component, from the cache or the compiler, whose process
-    /// ends when it is cancelled.
+    /// The machine code that has this key, from the cache or the compiler, whose process
+    /// ends when it is cancelled: that of a component, whose digest is the key, or of its
+    /// snapshot, which is taken first and named by the order.
     pub(crate) fn get(
         &self,
         engine: &Engine,
-        digest: &Digest,
+        key: &Digest,
         component: &[u8],
+        order: Option<&Order>,
         cancelled: &CancellationToken,
     ) -> Result<Mapping, CompileError> {
-        let name = Self::name(engine, digest);
+        let name = Self::name(engine, key);
         let mac = self.mac_file(&name);
         if let Ok(mapping) = self.map(engine, &name, None) {
             note_use(&mac);
@@ -254,7 +293,13 @@ impl Cache {
             if let Ok(mapping) = self.map(engine, &name, None) {
                 return Ok(mapping);
             }
-            self.compile(engine, &name, component, cancelled)?
+            match order {
+                None => self.compile(engine, &name, component, cancelled)?,
+                Some(order) => match self.snapshot(&name, order, component, cancelled)? {
+                    Taken::Kept(kept) => self.compile(engine, &name, &kept, cancelled)?,
+                    Taken::Untrue(why) => return Err(CompileError::Untrue(why)),
+                },
+            }
         };
         let authentic = self.mac(&name, &bytes).finalize().into_bytes();
         write_file(&mac, &authentic, 0o400)?;
@@ -302,26 +347,29 @@ impl Cache {
     }
 
     /// What this program has found of a component before, if its machine code is as it
-    /// was then.
-    pub(crate) fn note(&self, name: &str) -> Option<Note> {
-        let text = std::fs::read_to_string(self.note_file(name)).ok()?;
+    /// was then. The name of the note is that of the code, but where the note is about one
+    /// of several functions that have it.
+    pub(crate) fn note(&self, name: &str, code: &str) -> Option<Note> {
+        let file = self.note_file(name);
+        let text = std::fs::read_to_string(&file).ok()?;
         let (body, mac) = text.trim_end().rsplit_once(' ')?;
-        let expected: Vec<u8> = (0..mac.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(mac.get(at..at + 2)?, 16).ok())
-            .collect::<Option<_>>()?;
+        let expected = unhex(mac)?;
         self.note_mac(name, body).verify_slice(&expected).ok()?;
         let words: Vec<&str> = body.split(' ').collect();
-        let [program, code, memory, fuel] = words.as_slice() else {
+        let [program, described, memory, fuel, init] = words.as_slice() else {
             return None;
         };
-        if *program != self.program || Some(*code) != self.describe(name).as_deref() {
+        if *program != self.program || Some(*described) != self.describe(code).as_deref() {
             return None;
         }
-        note_use(&self.mac_file(name));
+        note_use(&self.mac_file(code));
+        if name != code {
+            note_use(&file);
+        }
         Some(Note {
             memory: memory.parse().ok()?,
             fuel: fuel.parse().ok()?,
+            init: Init::of_word(init)?,
         })
     }
 
@@ -333,12 +381,13 @@ impl Cache {
     }
 
     /// Writes down what was found. If that fails, it is found again at the next start.
-    pub(crate) fn write_note(&self, name: &str, note: Note) {
-        let Some(code) = self.describe(name) else {
+    pub(crate) fn write_note(&self, name: &str, code: &str, note: &Note) {
+        let Some(code) = self.describe(code) else {
             return;
         };
-        let Note { memory, fuel } = note;
-        let body = format!("{} {code} {memory} {fuel}", self.program);
+        let Note { memory, fuel, init } = note;
+        let init = init.to_word();
+        let body = format!("{} {code} {memory} {fuel} {init}", self.program);
         let mac = hex(&self.note_mac(name, &body).finalize().into_bytes());
         // Half of it is none: it need not wait for the disk.
         let file = self.note_file(name);
@@ -366,8 +415,11 @@ impl Cache {
                 .find_map(|ending| name.strip_suffix(ending))
                 .filter(|stem| stem.ends_with(&suffix));
             let kept = stem.is_some_and(|stem| {
-                // The code itself is never touched: it is known by its times.
-                let look = || was_used(&self.mac_file(stem), KEEP);
+                // The code itself is never touched: it is known by its times. Some notes
+                // are about code of another name.
+                let look = || {
+                    was_used(&self.mac_file(stem), KEEP) || was_used(&self.note_file(stem), KEEP)
+                };
                 *used.entry(stem.to_owned()).or_insert_with(look)
             });
             if !kept {
@@ -401,19 +453,54 @@ impl Cache {
                 .precompile_component(component)
                 .map_err(|error| CompileError::Invalid(format!("{error:#}"))),
             Compiler::Process(program) => {
-                let input = self.directory.join(format!("{name}.wasm.tmp"));
-                let output = self.directory.join(format!("{name}.out.tmp"));
-                let _ = std::fs::remove_file(&output);
-                write_file(&input, component, 0o600)?;
-                let result = run_compiler(program, &input, &output, COMPILE_TIMEOUT, cancelled);
-                let _ = std::fs::remove_file(&input);
-                let bytes = result.and_then(|()| {
-                    std::fs::read(&output).map_err(CompileError::io("cannot read", &output))
-                });
-                let _ = std::fs::remove_file(&output);
+                let compile = |input: &Path, output: &Path| {
+                    run_compiler(program, input, output, COMPILE_TIMEOUT, cancelled)
+                };
+                let ((), bytes) = self.with_files(name, component, compile)?;
                 bytes
             }
         }
+    }
+
+    fn snapshot(
+        &self,
+        name: &str,
+        order: &Order,
+        component: &[u8],
+        cancelled: &CancellationToken,
+    ) -> Result<Taken, CompileError> {
+        match &self.compiler {
+            Compiler::InProcess => snapshot::take(order, component).map_err(CompileError::Init),
+            Compiler::Process(program) => {
+                let order = order.to_json();
+                let take = |input: &Path, output: &Path| {
+                    run_snapshot(program, input, output, &order, cancelled)
+                };
+                match self.with_files(name, component, take)? {
+                    (Some(why), _) => Ok(Taken::Untrue(why)),
+                    (None, bytes) => bytes.map(Taken::Kept),
+                }
+            }
+        }
+    }
+
+    /// Lets a process make a file of a component. Answers what it says, and what is in
+    /// the file; nothing is left of either.
+    fn with_files<T>(
+        &self,
+        name: &str,
+        component: &[u8],
+        run: impl FnOnce(&Path, &Path) -> Result<T, CompileError>,
+    ) -> Result<(T, Result<Vec<u8>, CompileError>), CompileError> {
+        let input = self.directory.join(format!("{name}.wasm.tmp"));
+        let output = self.directory.join(format!("{name}.out.tmp"));
+        let _ = std::fs::remove_file(&output);
+        write_file(&input, component, 0o600)?;
+        let result = run(&input, &output);
+        let _ = std::fs::remove_file(&input);
+        let bytes = std::fs::read(&output).map_err(CompileError::io("cannot read", &output));
+        let _ = std::fs::remove_file(&output);
+        result.map(|result| (result, bytes))
     }
 }
 
@@ -504,16 +591,55 @@ fn run_compiler(
     limit: Duration,
     cancelled: &CancellationToken,
 ) -> Result<(), CompileError> {
-    let mut child = Command::new(program)
-        .arg("compile-component")
-        .arg(input)
-        .arg(output)
+    let mut command = Command::new(program);
+    command.arg("compile-component").arg(input).arg(output);
+    let (status, said) = run_child(&mut command, &[], limit, cancelled)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(CompileError::Invalid(said)),
+        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    }
+}
+
+/// Answers why there is no snapshot, if there is none.
+fn run_snapshot(
+    program: &Path,
+    input: &Path,
+    output: &Path,
+    order: &[u8],
+    cancelled: &CancellationToken,
+) -> Result<Option<String>, CompileError> {
+    let mut command = Command::new(program);
+    command.arg("snapshot-component").arg(input).arg(output);
+    let limit = COMPILE_TIMEOUT + INIT_TIMEOUT;
+    let (status, said) = run_child(&mut command, order, limit, cancelled)?;
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(1) => Err(CompileError::Init(said)),
+        Some(code) if code == i32::from(snapshot::NO_SNAPSHOT) => Ok(Some(said)),
+        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    }
+}
+
+/// Runs a process of ours to its end. Answers what it said on stderr.
+fn run_child(
+    command: &mut Command,
+    stdin: &[u8],
+    limit: Duration,
+    cancelled: &CancellationToken,
+) -> Result<(ExitStatus, String), CompileError> {
+    let program = PathBuf::from(command.get_program());
+    let mut child = command
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(CompileError::io("cannot start the compiler", program))?;
+        .map_err(CompileError::io("cannot start the compiler", &program))?;
+    // A few KiB, which a pipe takes at once. If nobody reads them, the status says more.
+    if let Some(mut pipe) = child.stdin.take() {
+        let _ = pipe.write_all(stdin);
+    }
     let mut stderr = child.stderr.take().expect("it is piped");
     // Read beside the wait: a compiler that fills the pipe must not stand still.
     let said = std::thread::spawn(move || {
@@ -526,7 +652,7 @@ fn run_compiler(
     let status = loop {
         match child
             .try_wait()
-            .map_err(CompileError::io("cannot wait for the compiler", program))?
+            .map_err(CompileError::io("cannot wait for the compiler", &program))?
         {
             Some(status) => break status,
             None if cancelled.is_cancelled() => {
@@ -543,12 +669,7 @@ fn run_compiler(
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    let said = said.join().unwrap_or_default();
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(1) => Err(CompileError::Invalid(said)),
-        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
-    }
+    Ok((status, said.join().unwrap_or_default()))
 }
 
 fn end(child: &mut Child) {
@@ -561,8 +682,30 @@ fn end(child: &mut Child) {
 /// # Errors
 /// A text for the parent to show.
 pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
+    // Both cores may work on it.
+    bound_this_process(COMPILE_MEMORY, COMPILE_TIMEOUT);
+    let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
+    let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
+    let code = engine
+        .precompile_component(&bytes)
+        .map_err(|error| format!("{error:#}"))?;
+    let written = create(output).and_then(|mut file| file.write_all(&code));
+    written.map_err(|error| error.to_string())
+}
+
+/// A file for what a process of ours makes.
+pub(super) fn create(file: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+}
+
+/// Holds this process to so much address space, and so much time on each of two cores.
+pub(super) fn bound_this_process(memory: u64, time: Duration) {
     use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-    // A host that is killed leaves no compiler behind.
+    // A host that is killed leaves no process of these behind.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let bound = |resource, limit| {
         let _ = setrlimit(
@@ -573,22 +716,9 @@ pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
             },
         );
     };
-    bound(Resource::As, COMPILE_MEMORY);
-    // Both cores may work on it.
-    bound(Resource::Cpu, COMPILE_TIMEOUT.as_secs() * 2);
+    bound(Resource::As, memory);
+    bound(Resource::Cpu, time.as_secs() * 2);
     bound(Resource::Core, 0);
-    let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
-    let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
-    let code = engine
-        .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(output)
-        .map_err(|error| error.to_string())?;
-    file.write_all(&code).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -603,13 +733,17 @@ mod tests {
         // A component without anything, and one with a custom section.
         let used = b"\0asm\x0d\0\x01\0".to_vec();
         let unused = [used.as_slice(), b"\0\x03\x01a\0"].concat();
-        let note = Note { memory: 1, fuel: 2 };
+        let note = Note {
+            memory: 1,
+            fuel: 2,
+            init: Init::None,
+        };
         let files = |bytes: &[u8]| {
             let digest = Digest::of(bytes);
             let wanted = CancellationToken::new();
-            cache.get(&engine, &digest, bytes, &wanted).unwrap();
+            cache.get(&engine, &digest, bytes, None, &wanted).unwrap();
             let name = Cache::name(&engine, &digest);
-            cache.write_note(&name, note);
+            cache.write_note(&name, &name, &note);
             [
                 cache.code_file(&name),
                 cache.mac_file(&name),
@@ -638,7 +772,9 @@ mod tests {
         let component = b"\0asm\x0d\0\x01\0";
         let digest = Digest::of(component);
         let wanted = CancellationToken::new();
-        cache.get(&engine, &digest, component, &wanted).unwrap();
+        cache
+            .get(&engine, &digest, component, None, &wanted)
+            .unwrap();
         let name = Cache::name(&engine, &digest);
         (cache, engine, name)
     }
@@ -655,13 +791,14 @@ mod tests {
         let note = Note {
             memory: 65_536,
             fuel: 7,
+            init: Init::EachInstance("it called `a b`".into()),
         };
         let noted = || {
             let folder = tempfile::tempdir().unwrap();
             let (cache, _, name) = cache_with_code(folder.path());
-            assert_eq!(cache.note(&name), None);
-            cache.write_note(&name, note);
-            assert_eq!(cache.note(&name), Some(note));
+            assert_eq!(cache.note(&name, &name), None);
+            cache.write_note(&name, &name, &note);
+            assert_eq!(cache.note(&name, &name), Some(note.clone()));
             (folder, cache, name)
         };
         type Change = fn(&Cache, &str);
@@ -693,17 +830,17 @@ mod tests {
         for (what, change) in changes {
             let (_folder, cache, name) = noted();
             change(&cache, &name);
-            assert_eq!(cache.note(&name), None, "{what}");
+            assert_eq!(cache.note(&name, &name), None, "{what}");
         }
         // Nor for another program, or with another key.
         let (folder, mut cache, name) = noted();
         let own = std::mem::replace(&mut cache.program, "another".to_owned());
-        assert_eq!(cache.note(&name), None);
+        assert_eq!(cache.note(&name, &name), None);
         cache.program = own;
-        assert_eq!(cache.note(&name), Some(note));
+        assert_eq!(cache.note(&name, &name), Some(note.clone()));
         std::fs::remove_file(folder.path().join("compiled.key")).unwrap();
         let rekeyed = Cache::open(folder.path(), Compiler::InProcess).unwrap();
-        assert_eq!(rekeyed.note(&name), None);
+        assert_eq!(rekeyed.note(&name, &name), None);
     }
 
     #[test]
@@ -784,7 +921,9 @@ mod tests {
                 cache.directory.join(name)
             })
         };
-        cache.get(&theirs, &digest, component, &wanted).unwrap();
+        cache
+            .get(&theirs, &digest, component, None, &wanted)
+            .unwrap();
         assert!(!files(&ours)[0].exists());
         // Not under our name either, which the MAC is about as well.
         for (from, to) in files(&theirs).iter().zip(files(&ours)) {
@@ -793,7 +932,7 @@ mod tests {
         let name = Cache::name(&ours, &digest);
         let mapped = cache.map(&ours, &name, None).map(|_| ());
         assert!(matches!(mapped, Err(MapError::Changed)), "{mapped:?}");
-        cache.get(&ours, &digest, component, &wanted).unwrap();
+        cache.get(&ours, &digest, component, None, &wanted).unwrap();
         let [own, other] = [&ours, &theirs].map(|engine| std::fs::read(&files(engine)[0]).unwrap());
         assert_ne!(own, other, "it is compiled again");
         assert_eq!(own, ours.precompile_component(component).unwrap());

@@ -35,6 +35,9 @@ const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
 const MAX_CORE_INSTANCES: u32 = 16;
 const MAX_MEMORIES: u32 = 16;
 const MAX_TABLES: u32 = 16;
+/// Initial memory up to this size is an image that instances map, whatever is in it; of
+/// more, what is mostly zero is copied piece by piece. Snapshots are to be images.
+const DENSE_IMAGE: u64 = 64 << 20;
 /// Memories that fit into the address space of a process (47 bits on x86-64),
 /// 4 GiB each, with a quarter to spare.
 const MEMORIES_IN_ALL: u32 = 24_576;
@@ -127,6 +130,7 @@ fn code_config() -> Config {
         .wasm_component_model_async(true)
         .wasm_memory64(false)
         .relaxed_simd_deterministic(true)
+        .memory_guaranteed_dense_image_size(DENSE_IMAGE)
         .memory_may_move(false);
     config
 }
@@ -177,8 +181,21 @@ pub(crate) fn running_engine(
     let mut config = code_config();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .force_memory_init_memfd(true)
-        .memory_guaranteed_dense_image_size(64 << 20);
+        .force_memory_init_memfd(true);
+    Engine::new(&config)
+}
+
+/// An engine that runs one `init` for its snapshot. Its memories take the address space
+/// that they have, not what they might grow to: the process is held to a bound.
+///
+/// # Errors
+/// If this machine is not supported.
+pub(super) fn snapshot_engine() -> wasmtime::Result<Engine> {
+    let mut config = code_config();
+    config
+        .memory_may_move(true)
+        .memory_reservation(0)
+        .memory_reservation_for_growth(0);
     Engine::new(&config)
 }
 

@@ -92,9 +92,9 @@ pub enum ComponentError {
     /// It cannot serve a second invocation.
     #[error("`reuse` is not for programs: a `wasi:cli/run` component runs once")]
     RunsOnce,
-    /// It counts on something that is not done yet.
-    #[error("it exports {}, which this version of Dunlin does not call yet", .0.join(" and "))]
-    NotCalled(Vec<String>),
+    /// Its `init` failed.
+    #[error("{0}")]
+    Init(String),
     /// A handler has another type than the contract's.
     #[error("its `{0}` is not that of the contract: {1}")]
     WrongType(&'static str, String),
@@ -124,11 +124,16 @@ impl ComponentError {
             Self::TooLarge(_) => "make it smaller: strip debug information and unused code".into(),
             Self::CoreModule => format!("{build}, or wrap it with `wasm-tools component new`"),
             Self::CutShort(_) | Self::NotWasm(_) | Self::Malformed(_) => build.into(),
+            Self::Compile(CompileError::Untrue(_)) => {
+                "deploy it again: its `init` runs in each instance then".into()
+            }
             Self::Compile(_) => "see that the file is whole, and build it again".into(),
             Self::Import(_) => {
                 "remove what needs it; the author's guide lists what a function may import".into()
             }
-            Self::NotCalled(_) => "do what it does in the handler, and remove the export".into(),
+            Self::Init(_) => {
+                "see what its `init` does; the author's guide says what it may take".into()
+            }
             Self::Link(_) | Self::WrongType(..) => "build it against the current wit/".into(),
             Self::NoHandler(_) => {
                 let names = Handler::ALL.map(|handler| format!("`{}`", handler.name()));

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmparser::{Parser, Payload};
 
 use super::identity::Identity;
-use super::{ComponentError, Digest, MAX_COMPONENT, NOT_CALLED};
+use super::lifecycle::{INITIALISE, RETIRE};
+use super::{ComponentError, Digest, MAX_COMPONENT, snapshot};
 use crate::capability;
 use crate::function::{FunctionSpec, Isolation, PAYLOAD_RANGE};
 use crate::invocation::{Door, Doors, Handler};
@@ -29,6 +30,8 @@ pub fn inspect(file: &Path) -> Result<Inspected, Vec<ComponentError>> {
             identity,
             digest: Digest::of(&bytes),
             doors: Doors::of(|handler| names.door(handler)),
+            initialises: names.exports(INITIALISE),
+            retires: names.exports(RETIRE),
         })
     } else {
         Err(problems)
@@ -72,6 +75,8 @@ pub struct Inspected {
     identity: Identity,
     digest: Digest,
     doors: Doors,
+    initialises: bool,
+    retires: bool,
 }
 
 impl Inspected {
@@ -91,6 +96,28 @@ impl Inspected {
     #[must_use]
     pub fn doors(&self) -> Doors {
         self.doors
+    }
+
+    /// Whether it exports an `init`.
+    #[must_use]
+    pub fn initialises(&self) -> bool {
+        self.initialises
+    }
+
+    /// Whether it exports a `shutdown`.
+    #[must_use]
+    pub fn retires(&self) -> bool {
+        self.retires
+    }
+
+    /// Why its `init` will run in each instance, as far as its form tells. What `init`
+    /// calls is seen when it is deployed. Reads the file.
+    #[must_use]
+    pub fn init_obstacle(&self) -> Option<String> {
+        match self.initialises {
+            true => snapshot::obstacle(&self.read().ok()?),
+            false => None,
+        }
     }
 
     fn door(&self, handler: Handler) -> Option<Door> {
@@ -285,15 +312,6 @@ impl Names {
                 all.join(", ")
             };
             problems.push(ComponentError::NoHandler(all));
-        }
-        // Better refused than deployed without what it counts on.
-        let not_called: Vec<String> = NOT_CALLED
-            .iter()
-            .filter(|name| self.exports(name))
-            .map(|name| format!("`{name}`"))
-            .collect();
-        if !not_called.is_empty() {
-            problems.push(ComponentError::NotCalled(not_called));
         }
         problems
     }

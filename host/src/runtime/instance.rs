@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::InstancePre;
+use wasmtime::component::{InstancePre, TypedFunc};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
@@ -15,11 +15,13 @@ use super::code::Mapped;
 use super::compile::Note;
 use super::engine::Clock;
 use super::handlers::{Exports, Handlers};
+use super::lifecycle::{self, SHUTDOWN_TIMEOUT};
 use super::state::{Common, Current, MAX_HANDLES, State};
 use super::turns::{self, Seat};
 use crate::function::{Fuel, PAYLOAD_RANGE};
 use crate::invocation::{Advice, Answer, Call, Event, Failure, OutcomeKind, Usage};
 use crate::key_value;
+use crate::telemetry::Level;
 
 /// Ticks an invocation runs before it first yields: more than one, so that a
 /// short handler does not meet a tick by chance.
@@ -46,6 +48,8 @@ pub struct Instance {
     /// It was made for the event that it gets now: that was its start, and this
     /// is the first slice of its handler in ticks.
     pub(super) started: Option<u64>,
+    /// Called when it ends in good health.
+    pub(super) shutdown: Option<TypedFunc<(), ()>>,
     /// Last: the store goes first, and the code is mapped as long.
     pub(super) code: Option<Arc<Mapped>>,
 }
@@ -164,13 +168,21 @@ impl Instance {
     }
 
     /// What its start took, if it asked for nothing that differs from one function or
-    /// moment to the other: just after it was made.
+    /// moment to the other: just after it was made. What its `init` asks for may differ:
+    /// that is noted of one function as it is configured.
     pub(super) fn start(&self) -> Option<Note> {
         let state = self.store.data();
+        let lifecycle = &state.common.lifecycle;
         let left = self.store.get_fuel().unwrap_or(0);
-        (!state.asked()).then(|| Note {
+        let fuel = match lifecycle.runs_init() {
+            // What is left is of the fuel of `init`, which has enough of its own.
+            true => 0,
+            false => state.common.spec.limits.fuel_units().saturating_sub(left),
+        };
+        (lifecycle.runs_init() || !state.asked()).then(|| Note {
             memory: state.limiter.peak(),
-            fuel: state.common.spec.limits.fuel_units().saturating_sub(left),
+            fuel,
+            init: lifecycle.init.clone(),
         })
     }
 
@@ -396,21 +408,98 @@ impl Instance {
             let state = State::new(common, budget, need, deadline, &seat);
             let mut store = new_store(pre.engine(), state);
             arm(&mut store, common.spec.limits.fuel_units(), first_slice);
-            match pre.instantiate_async(&mut store).await {
-                Ok(instance) => Ok(Self {
-                    handlers: Handlers::of(&instance, &mut store, exports),
-                    store,
-                    served: 0,
-                    since: Instant::now(),
-                    started: Some(first_slice),
-                    code: None,
-                }),
-                Err(error) => Err(Unavailable::from_error(&error, store.data())),
+            let instance = match pre.instantiate_async(&mut store).await {
+                Ok(instance) => instance,
+                Err(error) => return Err(Unavailable::from_error(&error, store.data())),
+            };
+            if common.lifecycle.runs_init() {
+                initialise(&instance, &mut store).await?;
             }
+            let retires = common.lifecycle.retires;
+            let shutdown = retires.then(|| lifecycle::shutdown(&instance, &mut store));
+            Ok(Self {
+                handlers: Handlers::of(&instance, &mut store, exports),
+                store,
+                served: 0,
+                since: Instant::now(),
+                started: Some(first_slice),
+                shutdown: shutdown.flatten(),
+                code: None,
+            })
         };
         match govern(&common.clock, &seat, || deadline, cpu, make).await {
             Ok(made) => made,
+            Err(Elapsed) if common.lifecycle.runs_init() => {
+                Err(Unavailable::Broken(lifecycle::init_too_slow()))
+            }
             Err(Elapsed) => Err(Unavailable::TooSlow),
+        }
+    }
+
+    /// Calls `shutdown`, if there is one, and ends the instance. The function is charged
+    /// for it; how it went wrong is logged.
+    pub(super) async fn shut_down(mut self) {
+        let Some(shutdown) = self.shutdown else {
+            return;
+        };
+        let state = self.store.data_mut();
+        let (common, seat) = (Arc::clone(&state.common), Arc::clone(&state.seat));
+        let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+        state.rest_until(deadline);
+        let mut cpu = Duration::ZERO;
+        let guest = async {
+            let first_slice = first_slice(seat.start().await);
+            arm(
+                &mut self.store,
+                common.spec.limits.fuel_units(),
+                first_slice,
+            );
+            shutdown.call_async(&mut self.store, ()).await
+        };
+        let ended = govern(&common.clock, &seat, || deadline, &mut cpu, guest).await;
+        let too_slow = || format!("did not end within {} seconds", SHUTDOWN_TIMEOUT.as_secs());
+        let wrong = match ended {
+            Ok(Ok(())) => None,
+            Err(Elapsed) => Some(too_slow()),
+            Ok(Err(error)) if error.is::<DeadlinePassed>() => Some(too_slow()),
+            Ok(Err(error)) => Some(format!("failed: {}", error.root_cause())),
+        };
+        self.store.data_mut().end();
+        if let Some(wrong) = wrong {
+            let name = &common.spec.name;
+            let message = format!("function {name}: the `shutdown` of a reused instance {wrong}");
+            common.telemetry.log.host(Level::Warn, &message);
+        }
+        cpu += turns::charged(&common.share, || drop(self)).1;
+        common.metrics.spent(cpu);
+    }
+}
+
+/// Calls `init`, where each instance does for itself.
+async fn initialise(
+    instance: &wasmtime::component::Instance,
+    store: &mut Store<State>,
+) -> Result<(), Unavailable> {
+    let limits = store.data().common.spec.limits.clone();
+    let fuel = lifecycle::init_fuel(limits.fuel_units());
+    store.set_fuel(fuel).expect("the engine counts fuel");
+    let init = lifecycle::init(instance, &mut *store).expect("its type was checked at deploy");
+    let ended = init.call_async(&mut *store, ()).await;
+    store.data_mut().end();
+    match ended {
+        Ok((Ok(()),)) => Ok(()),
+        Ok((Err(message),)) => Err(Unavailable::Broken(lifecycle::init_refused(message))),
+        Err(error) => {
+            let denied = store.data().limiter.denied();
+            // What is not its own doing.
+            if denied == Some(Denied::Host) {
+                return Err(Unavailable::from_error(&error, store.data()));
+            }
+            Err(Unavailable::Broken(if error.is::<DeadlinePassed>() {
+                lifecycle::init_too_slow()
+            } else {
+                lifecycle::init_broke(&error, denied, &limits)
+            }))
         }
     }
 }

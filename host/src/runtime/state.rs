@@ -10,6 +10,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::budget::{Budget, Charge, MemoryLimiter, Need};
 use super::engine::Clock;
+use super::lifecycle::Lifecycle;
 use super::turns::{Seat, Share};
 use crate::capability::console::Console;
 use crate::capability::files::{Held, Mounts};
@@ -48,6 +49,8 @@ pub struct Common {
     pub(crate) buckets: Arc<Buckets>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
+    /// What is called beside its handlers.
+    pub lifecycle: Lifecycle,
 }
 
 /// The invocation an instance works on.
@@ -148,6 +151,15 @@ impl State {
             output.begin(Some(&current.call));
         }
         self.current = Some(current);
+    }
+
+    /// The guest runs outside an invocation, until then.
+    pub(crate) fn rest_until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.limiter.begin();
+        if let Some(output) = &self.output {
+            output.begin(None);
+        }
     }
 
     /// Whether the guest asked for anything of WASI.

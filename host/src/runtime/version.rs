@@ -20,7 +20,9 @@ use super::code::{Code, Mapped};
 use super::concurrent::{Job, Workers};
 use super::cores;
 use super::demand::{Bounds, Demand, Seen, WORTH_KEEPING};
+use super::ending::Why;
 use super::instance::{Instance, Unavailable};
+use super::lifecycle::INIT_TIMEOUT;
 use super::state::Common;
 use super::{Digest, Shared, turns};
 use crate::function::Isolation;
@@ -73,12 +75,27 @@ pub struct Version {
 pub struct Lease {
     /// There until the lease ends.
     instance: Option<Instance>,
+    /// Its `init` ran for this event, and ended then.
+    initialised: Option<Instant>,
 }
 
 impl Lease {
     fn new(instance: Instance) -> Self {
         Self {
             instance: Some(instance),
+            initialised: None,
+        }
+    }
+
+    /// The deadline of the handler, where it was this before the lease: as Lambda does,
+    /// the time of `init` is not the function's.
+    #[must_use]
+    pub fn deadline(&self, before: Instant) -> Instant {
+        match (self.initialised, &self.instance) {
+            (Some(then), Some(instance)) => {
+                then + instance.store().data().common.spec.limits.timeout
+            }
+            _ => before,
         }
     }
 
@@ -185,6 +202,11 @@ impl Version {
             Some(code) => code,
             None => self.come_back(deadline, cpu).await?,
         };
+        // Whoever waits for it: `init` has its own time.
+        let deadline = match common.lifecycle.runs_init() {
+            true => Instant::now() + INIT_TIMEOUT,
+            false => deadline,
+        };
         let Mapped { pre, exports } = &*code;
         let mut made = Instance::make(pre, *exports, common, budget, need, deadline, cpu).await?;
         // Whoever has the instance holds the code; the keeper unmaps it.
@@ -245,7 +267,9 @@ impl Version {
         if cpu.saturating_sub(before) > WORTH_KEEPING {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Lease::new(instance))
+        let mut lease = Lease::new(instance);
+        lease.initialised = self.common.lifecycle.runs_init().then(Instant::now);
+        Ok(lease)
     }
 
     /// The keeper looks after it from now on.
@@ -284,10 +308,13 @@ impl Version {
             ended,
         });
         let core = cores::current();
+        let mut deadline = deadline;
         let entered = match self.workers.give(core, job) {
             Ok(entered) => entered,
-            Err(job) => {
+            Err(mut job) => {
                 let mut lease = self.lease(deadline, cpu).await?;
+                deadline = lease.deadline(deadline);
+                job.deadline = deadline;
                 let address = std::ptr::from_ref(lease.instance().store().data()) as usize;
                 let (entered, serving) = self.workers.start(core, lifetime_at(address), job);
                 let version = Arc::clone(self);
@@ -310,27 +337,32 @@ impl Version {
     /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
     /// says whether it may serve again.
     pub fn give_back(self: &Arc<Self>, mut lease: Lease, sound: bool, cpu: &mut Duration) {
-        let again = |instance: &Instance| {
-            sound
-                && self.common.spec.isolation == Isolation::Reuse
-                && instance.served
-                    < lifetime_at(std::ptr::from_ref(instance.store().data()) as usize)
-        };
-        if lease.instance.as_ref().is_some_and(again)
-            && let Some(instance) = lease.instance.take()
-        {
-            self.put(instance);
+        let reused = sound && self.common.spec.isolation == Isolation::Reuse;
+        if reused && let Some(instance) = lease.instance.take() {
+            let lifetime = lifetime_at(std::ptr::from_ref(instance.store().data()) as usize);
+            let worn = if instance.served < lifetime {
+                self.put(instance)
+            } else {
+                Some(instance)
+            };
+            match worn {
+                Some(instance) if instance.shutdown.is_some() => {
+                    self.shared.ending.end(instance, Why::Worn);
+                }
+                worn => lease.instance = worn,
+            }
         }
         *cpu += lease.end();
     }
 
-    fn put(self: &Arc<Self>, mut instance: Instance) {
+    /// Lets it wait for an event. Answers it back if none will come.
+    fn put(self: &Arc<Self>, mut instance: Instance) -> Option<Instance> {
         instance.since = Instant::now();
         instance.started = None;
         let mut shelf = self.shelf(cores::current());
         // Checked under the lock that `retire` takes after it has set the mark.
         if self.retired.load(Ordering::Acquire) {
-            return;
+            return Some(instance);
         }
         // Counted before somebody can take it.
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -345,6 +377,7 @@ impl Version {
         if !self.awake.load(Ordering::SeqCst) {
             self.wake();
         }
+        None
     }
 
     /// Makes up for leased instances, off the path of events: call it when the
@@ -380,7 +413,7 @@ impl Version {
             let mut cpu = Duration::ZERO;
             let made = self.make(Need::Ready, deadline, &mut cpu).await;
             self.common.metrics.spent(cpu);
-            self.put(made?);
+            drop(self.put(made?));
             // Somebody took it, or all were dropped for somebody with work: then
             // this is not the time to make more.
             if self.waiting.load(Ordering::Relaxed) <= before {
@@ -466,9 +499,13 @@ impl Version {
         self.clear();
     }
 
-    /// Drops instances that waited too long after they served.
+    /// Ends instances that waited too long after they served.
     fn reap(&self) {
-        self.drop_where(|instance| instance.served > 0 && instance.since.elapsed() > REUSE_IDLE);
+        let is_idle =
+            |instance: &Instance| instance.served > 0 && instance.since.elapsed() > REUSE_IDLE;
+        self.take_where(is_idle, |instance| {
+            self.shared.ending.end(instance, Why::Worn);
+        });
     }
 
     /// Drops those that never served and are more than are wanted.
@@ -476,21 +513,24 @@ impl Version {
         let waiting = self.waiting.load(Ordering::Relaxed);
         let mut surplus = waiting.saturating_sub(wanted);
         if surplus > 0 {
-            self.drop_where(|instance| {
+            let goes = |instance: &Instance| {
                 let goes = surplus > 0 && instance.served == 0;
                 surplus -= usize::from(goes);
                 goes
-            });
+            };
+            self.take_where(goes, drop);
         }
     }
 
-    /// Drops what waits; answers how many there were.
+    /// Drops what waits; answers how many there were. At once: somebody wants their
+    /// memory, which a `shutdown` would keep.
     pub(super) fn clear(&self) -> usize {
-        self.drop_where(|_| true)
+        self.take_where(|_| true, drop)
     }
 
-    fn drop_where(&self, mut goes: impl FnMut(&Instance) -> bool) -> usize {
-        let mut dropped = 0;
+    /// Takes those away that go, and ends them; answers how many there were.
+    fn take_where(&self, mut goes: impl FnMut(&Instance) -> bool, end: impl Fn(Instance)) -> usize {
+        let mut taken = 0;
         for shelf in &self.shelves {
             // The oldest first: the others may be in the processor's caches.
             let gone: Vec<Instance> = {
@@ -499,10 +539,11 @@ impl Version {
             };
             if !gone.is_empty() {
                 self.dropped(gone.len(), gone.iter().map(Instance::held).sum());
-                dropped += gone.len();
+                taken += gone.len();
+                gone.into_iter().for_each(&end);
             }
         }
-        dropped
+        taken
     }
 
     /// So many wait no more, which held so much; answers how many still do.
@@ -517,11 +558,13 @@ impl Version {
         before.saturating_sub(count)
     }
 
-    /// No new events come: what waits is dropped, what runs ends.
+    /// No new events come: what waits ends, by its `shutdown` if it has served; what runs
+    /// ends with its events.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.workers.close();
-        self.clear();
+        let end = |instance| self.shared.ending.end(instance, Why::Retired);
+        self.take_where(|_| true, end);
         self.want(0);
     }
 

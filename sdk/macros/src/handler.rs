@@ -104,7 +104,7 @@ fn export(event: Event, sig: &Signature) -> TokenStream {
     let handler = &sig.ident;
     let asyncness = &sig.asyncness;
     let context = (sig.inputs.len() == 2).then(|| quote!(::dunlin_sdk::Context::current()));
-    let dot_await = asyncness.map(|_| quote!(.await));
+    let dot_await = asyncness.as_ref().map(|_| quote!(.await));
     let kind = if asyncness.is_some() { "Async" } else { "Raw" };
 
     // With these spans the compiler points at the type that is wrong.

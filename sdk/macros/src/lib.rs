@@ -6,10 +6,12 @@
 //! handler's types; only the export is for WebAssembly alone.
 
 mod handler;
+mod lifecycle;
 
 use proc_macro::TokenStream;
 
 use handler::Event;
+use lifecycle::Moment;
 
 /// Makes a function the handler of HTTP requests.
 #[proc_macro_attribute]
@@ -33,4 +35,16 @@ pub fn schedule(arguments: TokenStream, function: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn queue(arguments: TokenStream, function: TokenStream) -> TokenStream {
     handler::expand(Event::Queue, arguments.into(), function.into()).into()
+}
+
+/// Makes a function what runs before the first event.
+#[proc_macro_attribute]
+pub fn init(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    lifecycle::expand(Moment::Init, arguments.into(), function.into()).into()
+}
+
+/// Makes a function what runs when a reused instance ends.
+#[proc_macro_attribute]
+pub fn retire(arguments: TokenStream, function: TokenStream) -> TokenStream {
+    lifecycle::expand(Moment::Retire, arguments.into(), function.into()).into()
 }

@@ -7,6 +7,34 @@ use std::time::Duration;
 use dunlin_tests::{PATIENCE, dunlin, eventually, guest, within};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// What runs in a process of its own before a host serves.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// The compiler.
+    Compile,
+    /// A function's `init`, which never ends.
+    Snapshot,
+}
+
+impl Work {
+    fn command(self) -> &'static [u8] {
+        match self {
+            Self::Compile => b"compile-component",
+            Self::Snapshot => b"snapshot-component",
+        }
+    }
+
+    fn manifest(self) -> String {
+        let of = |name: &str| format!("[function.{name}]\ncomponent = {:?}\n", guest(name));
+        match self {
+            Self::Compile => of("probe"),
+            Self::Snapshot => {
+                of("prepared") + "environment = { PREPARE = \"spin\" }\nfuel = \"off\"\n"
+            }
+        }
+    }
+}
+
 /// A host whose compiler has been stopped in the middle of its work, so that it would
 /// never end by itself.
 struct Compiling {
@@ -19,8 +47,8 @@ fn pid(raw: u32) -> Pid {
     Pid::from_raw(raw.try_into().unwrap()).unwrap()
 }
 
-/// The compiler of that host, if it runs.
-fn compiler_of(host: u32) -> Option<Pid> {
+/// The process of that host that does this, if it runs.
+fn worker_of(host: u32, work: Work) -> Option<Pid> {
     let threads = std::fs::read_dir(format!("/proc/{host}/task")).ok()?;
     threads.flatten().find_map(|thread| {
         let children = std::fs::read_to_string(thread.path().join("children")).ok()?;
@@ -28,7 +56,7 @@ fn compiler_of(host: u32) -> Option<Pid> {
         let command = std::fs::read(format!("/proc/{child}/cmdline")).ok()?;
         let compiles = command
             .split(|byte| *byte == 0)
-            .any(|arg| arg == b"compile-component");
+            .any(|arg| arg == work.command());
         compiles.then(|| pid(child))
     })
 }
@@ -51,9 +79,9 @@ fn is_gone(process: Pid) -> Option<()> {
     }
 }
 
-fn compiling() -> Compiling {
+fn at(work: Work) -> Compiling {
     let folder = tempfile::tempdir().unwrap();
-    let manifest = format!("[function.probe]\ncomponent = {:?}\n", guest("probe"));
+    let manifest = work.manifest();
     let write = |name: &Path, text: &str| std::fs::write(name, text).unwrap();
     write(&folder.path().join("dunlin.toml"), &manifest);
     let host = Command::new(dunlin())
@@ -64,7 +92,7 @@ fn compiling() -> Compiling {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let compiler = eventually("the compiler", || compiler_of(host.id()));
+    let compiler = eventually("the compiler", || worker_of(host.id(), work));
     eventually("its work", || works(compiler));
     kill_process(compiler, Signal::STOP).unwrap();
     Compiling {
@@ -93,17 +121,27 @@ impl Drop for Compiling {
 #[test]
 fn a_signal_ends_a_host_that_compiles_and_its_compiler() {
     for signal in [Signal::TERM, Signal::INT] {
-        let (status, compiler) = compiling().signalled(signal);
-        assert_eq!(status.code(), Some(0), "{status}");
-        within(Duration::from_secs(1), "the compiler's end", || {
-            is_gone(compiler)
-        });
+        for work in [Work::Compile, Work::Snapshot] {
+            let (status, worker) = at(work).signalled(signal);
+            assert_eq!(status.code(), Some(0), "{work:?}: {status}");
+            within(Duration::from_secs(1), "the worker's end", || {
+                is_gone(worker)
+            });
+        }
     }
 }
 
 #[test]
-fn the_compiler_has_bounds_of_the_system() {
-    let compiling = compiling();
+fn compiler_and_init_have_bounds_of_the_system() {
+    // 8 GiB and twice 5 minutes; for `init` four times the function's memory and twice
+    // 10 seconds more.
+    bounded(Work::Compile, "8589934592", "600");
+    bounded(Work::Snapshot, "9126805504", "620");
+}
+
+#[track_caller]
+fn bounded(work: Work, memory: &str, cpu: &str) {
+    let compiling = at(work);
     let limits = format!("/proc/{}/limits", compiling.compiler.as_raw_nonzero());
     let limits = std::fs::read_to_string(limits).unwrap();
     let of = |name: &str| {
@@ -111,8 +149,8 @@ fn the_compiler_has_bounds_of_the_system() {
         let values = line[name.len()..].split_whitespace();
         values.take(2).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(of("Max address space"), ["8589934592", "8589934592"]);
-    assert_eq!(of("Max cpu time"), ["600", "600"]);
+    assert_eq!(of("Max address space"), [memory, memory]);
+    assert_eq!(of("Max cpu time"), [cpu, cpu]);
     assert_eq!(of("Max core file size"), ["0", "0"]);
 }
 
@@ -168,7 +206,9 @@ fn a_signal_ends_a_host_that_builds_and_its_cargo() {
 }
 
 #[test]
-fn a_host_that_is_killed_leaves_no_compiler_behind() {
-    let (_, compiler) = compiling().signalled(Signal::KILL);
-    eventually("the compiler's end", || is_gone(compiler));
+fn a_host_that_is_killed_leaves_no_process_behind() {
+    for work in [Work::Compile, Work::Snapshot] {
+        let (_, worker) = at(work).signalled(Signal::KILL);
+        eventually("the worker's end", || is_gone(worker));
+    }
 }

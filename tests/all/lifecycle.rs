@@ -1,0 +1,272 @@
+//! `init` and `shutdown`: what is prepared once is there in each instance, where that is
+//! true to the program, and a reused instance is told that it ends.
+
+mod by_hand;
+mod refused;
+mod retire;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use dunlin_tests::{Builder, Host, eventually, guest};
+use serde_json::{Value, json};
+
+const NOTE: &str = "its `init` runs in each instance";
+
+/// The guest `prepared`, that prepares itself so.
+fn prepared(prepare: &str, keys: &str) -> Builder {
+    let environment = format!("environment = {{ PREPARE = {prepare:?} }}\n{keys}");
+    Host::builder().function("prepared", &guest("prepared"), &environment)
+}
+
+#[track_caller]
+fn ask(host: &Host) -> Value {
+    let response = host.get("/prepared");
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()
+}
+
+/// The lines that guests wrote outside of invocations.
+fn said(host: &Host, text: &str) -> usize {
+    let lines = host.log();
+    let fits = |line: &&Value| line["kind"] == "log" && line["message"] == text;
+    lines.iter().filter(fits).count()
+}
+
+/// There is no snapshot, and this is why: for whoever deploys, and in the log.
+#[track_caller]
+fn runs_in_each_instance(host: &Host, why: &str) {
+    let note = eventually("a note on stderr", || {
+        let lines = host.stderr();
+        lines.into_iter().find(|line| line.contains(NOTE))
+    });
+    assert!(
+        note.starts_with("note: function.prepared: ") && note.contains(why),
+        "{note}"
+    );
+    let logged = host.wait_for_log(|line| {
+        line["kind"] == "host" && line["message"].as_str().is_some_and(|m| m.contains(NOTE))
+    });
+    let message = logged["message"].as_str().unwrap();
+    assert!(message.contains("function prepared") && message.contains(why));
+}
+
+/// The files of the cache: their names, and when they were written.
+fn compiled(state: &Path) -> Vec<(String, u64, i64, i64)> {
+    let mut files: Vec<_> = fs::read_dir(state.join("compiled"))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let it = entry.metadata().unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, it.ino(), it.mtime(), it.mtime_nsec())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn each_fresh_instance_begins_with_what_init_left_at_deploy() {
+    let host = prepared("name", "provisioned = 1").start();
+    for _ in 0..4 {
+        let answer = ask(&host);
+        assert_eq!(answer["served"], 1, "it is fresh: {answer}");
+        assert_eq!(answer["runs"], 1, "{answer}");
+        assert_eq!(answer["what"], "prepared", "{answer}");
+        assert_eq!(
+            [&answer["words"], &answer["last"]],
+            [&json!(5000), &json!("word-4999")]
+        );
+    }
+    let noted = host.stderr().iter().any(|line| line.contains(NOTE));
+    assert!(!noted, "{:?}", host.stderr());
+    // What it has in memory is what it began with: no more was taken for it.
+    let files = compiled(&host.state());
+    assert_eq!(files.len(), 3, "code, its MAC and a note: {files:?}");
+    host.stop();
+}
+
+#[test]
+fn a_snapshot_is_under_every_way_to_make_memory_new() {
+    let host = prepared("", "")
+        .manifest("[host]\nmemory-reset = \"memset\"")
+        .start();
+    for _ in 0..20 {
+        let answer = ask(&host);
+        assert_eq!([&answer["served"], &answer["runs"]], [1, 1], "{answer}");
+        assert_eq!(answer["last"], "word-4999");
+    }
+    host.stop();
+}
+
+#[test]
+fn an_init_that_logs_runs_in_each_instance_and_logs_in_each() {
+    let host = prepared("log", "provisioned = 0").start();
+    runs_in_each_instance(&host, "`wasi:cli/stdout.get-stdout`");
+    for _ in 0..3 {
+        let answer = ask(&host);
+        assert_eq!([&answer["served"], &answer["runs"]], [1, 1], "{answer}");
+        assert_eq!(answer["words"], 5000);
+    }
+    // The instance that was tried at deploy, and three.
+    eventually("each has said so", || {
+        (said(&host, "prepared") >= 4).then_some(())
+    });
+    assert_eq!(said(&host, "prepared"), 4);
+    let line = host.wait_for_log(|line| line["message"] == "prepared");
+    assert_eq!(line["function"], "prepared");
+    assert!(line["request_id"].is_null(), "of no invocation: {line}");
+    host.stop();
+}
+
+#[test]
+fn an_init_that_reads_a_file_runs_in_each_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("words"), "one").unwrap();
+    let mount = format!(
+        "[host.mount.data]\npath = {:?}\n\
+         [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
+        folder.path().display().to_string()
+    );
+    let host = prepared("read", "provisioned = 0").manifest(mount).start();
+    runs_in_each_instance(&host, "`wasi:filesystem/preopens.get-directories`");
+    assert_eq!(ask(&host)["what"], "one");
+    // Each reads it for itself.
+    fs::write(folder.path().join("words"), "two").unwrap();
+    assert_eq!(ask(&host)["what"], "two");
+
+    // One that fails later fails the event that it was for, and no more.
+    fs::remove_file(folder.path().join("words")).unwrap();
+    let response = host.get("/prepared");
+    let got = (response.status, response.outcome());
+    assert_eq!(got, (502, Some("function_error")), "{response:?}");
+    let record = host.record(response.request_id());
+    assert_eq!(record["error_type"], "Runtime.InitError", "{record}");
+    let message = record["message"].as_str().unwrap();
+    assert!(message.contains("its `init` failed: "), "{record}");
+    fs::write(folder.path().join("words"), "three").unwrap();
+    assert_eq!(ask(&host)["what"], "three");
+    host.stop();
+}
+
+#[test]
+fn no_two_instances_share_random_numbers() {
+    let host = prepared("random", "").start();
+    runs_in_each_instance(&host, "`wasi:random/random.get-random-u64`");
+    let mut drawn: Vec<String> = (0..6).map(|_| ask(&host)["what"].to_string()).collect();
+    drawn.sort();
+    drawn.dedup();
+    assert_eq!(drawn.len(), 6, "{drawn:?}");
+    host.stop();
+}
+
+#[test]
+fn what_would_be_untrue_in_another_instance_is_not_kept() {
+    for (prepare, import) in [
+        ("instant", "`wasi:clocks/monotonic-clock.now`"),
+        ("day", "`wasi:clocks/wall-clock.now`"),
+        ("metric", "`dunlin:event/metrics.add`"),
+        ("stream", "`dunlin:event/context.log-stream`"),
+    ] {
+        let host = prepared(prepare, "provisioned = 0").start();
+        runs_in_each_instance(&host, import);
+        assert_eq!(ask(&host)["runs"], 1);
+        host.stop();
+    }
+}
+
+#[test]
+fn init_sees_no_secret() {
+    let host = prepared("", "secrets = { key = { env = \"THE_KEY\" } }")
+        .env("THE_KEY", "hush")
+        .start();
+    let answer = ask(&host);
+    assert_eq!(answer["secret-then"], Value::Null, "{answer}");
+    assert_eq!(answer["secret-now"], "hush", "{answer}");
+    let kept = fs::read_dir(host.state().join("compiled")).unwrap();
+    for file in kept {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(4).any(|window| window == b"hush"));
+    }
+    host.stop();
+}
+
+#[test]
+fn init_has_its_own_time_where_an_event_waits_for_it() {
+    // It takes longer than the handler may.
+    let host = prepared("sleep", "provisioned = 0\ntimeout = \"200ms\"").start();
+    runs_in_each_instance(&host, "`wasi:clocks/monotonic-clock.");
+    assert_eq!(ask(&host)["runs"], 1);
+    // And the handler has its time from then on, and no more.
+    let response = host.get("/prepared/sleep");
+    assert_eq!(response.outcome(), Some("timeout"), "{response:?}");
+    host.stop();
+}
+
+/// A manifest with a label in the environment.
+fn labelled(label: &str) -> String {
+    let component = guest("prepared").display().to_string();
+    format!(
+        "[function.prepared]\ncomponent = {component:?}\nenvironment = {{ LABEL = {label:?} }}\n\
+         [[function.prepared.http]]\npath = \"/prepared\"\n"
+    )
+}
+
+#[test]
+fn a_snapshot_outlives_a_restart_and_a_changed_variable_makes_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let serve = |label: &str| {
+        let host = Host::builder()
+            .manifest(labelled(label))
+            .args(["--state", state.to_str().unwrap()])
+            .start();
+        let answer = ask(&host);
+        assert_eq!([&answer["label"], &answer["label-now"]], [label, label]);
+        host.stop();
+        compiled(&state)
+    };
+    let first = serve("one");
+    assert_eq!(serve("one"), first, "nothing was made again");
+    let second = serve("two");
+    assert!(first.iter().all(|file| second.contains(file)));
+    assert_eq!(second.len(), first.len() + 3, "{second:?}");
+    assert_eq!(serve("one"), second, "the first is still there");
+}
+
+#[test]
+fn a_changed_variable_takes_effect_when_the_manifest_is_swapped_in() {
+    let host = Host::builder()
+        .manifest(labelled("one"))
+        .args(["--watch"])
+        .start();
+    assert_eq!(ask(&host)["label"], "one");
+    let beside = host.manifest().with_extension("new");
+    fs::write(&beside, labelled("two")).unwrap();
+    fs::rename(&beside, host.manifest()).unwrap();
+    eventually("the new value is there", || {
+        let answer = ask(&host);
+        assert_eq!(answer["label"], answer["label-now"], "never a mixture");
+        (answer["label"] == "two").then_some(())
+    });
+    host.stop();
+}
+
+#[test]
+fn that_there_is_no_snapshot_is_remembered_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let serve = || {
+        let host = prepared("log", "")
+            .args(["--state", state.to_str().unwrap()])
+            .start();
+        runs_in_each_instance(&host, "`wasi:cli/stdout.get-stdout`");
+        host.stop();
+        compiled(&state)
+    };
+    let first = serve();
+    assert_eq!(first.len(), 3, "{first:?}");
+    assert_eq!(serve(), first);
+}
