@@ -24,15 +24,24 @@ fn goodbyes(log: &[Value]) -> Vec<String> {
 
 #[test]
 fn a_reused_instance_is_told_at_the_end_of_the_host() {
-    let host = reused("", "").start();
+    // There is but one: none is ready beside it.
+    let host = reused("", "provisioned = 0").start();
     for n in 1..=3 {
         assert_eq!(ask(&host)["served"], n);
     }
-    // Its line belongs to no invocation, and the others, which have not served, say nothing.
+    // Its line belongs to no invocation.
     let log = host.stop();
     assert_eq!(goodbyes(&log), ["goodbye after 3"]);
     let line = log.iter().find(|line| line["message"] == "goodbye after 3");
     assert!(line.unwrap()["request_id"].is_null(), "{line:?}");
+}
+
+#[test]
+fn an_instance_that_has_served_nobody_says_nothing() {
+    let host = reused("", "provisioned = 4").start();
+    // Whichever of them has it.
+    let _ = ask(&host);
+    assert_eq!(goodbyes(&host.stop()), ["goodbye after 1"]);
 }
 
 #[test]
