@@ -8,8 +8,9 @@ mod retire;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
-use dunlin_tests::{Builder, Host, eventually, guest};
+use dunlin_tests::{Builder, Host, eventually, guest, within};
 use serde_json::{Value, json};
 
 const NOTE: &str = "its `init` runs in each instance";
@@ -269,4 +270,82 @@ fn that_there_is_no_snapshot_is_remembered_too() {
     let first = serve();
     assert_eq!(first.len(), 3, "{first:?}");
     assert_eq!(serve(), first);
+}
+
+/// Nothing is mapped.
+#[track_caller]
+fn rests(host: &Host) {
+    host.wait_for_metric("dunlin_code_mapped", &[], |n| n == 0.0);
+}
+
+#[test]
+fn a_version_whose_init_was_kept_rests_and_what_is_lost_of_it_is_taken_again() {
+    let host = prepared("name", "provisioned = 0")
+        .manifest("[host]\nrest-after = \"1s\"")
+        .start();
+    let is_kept = || {
+        let answer = ask(&host);
+        assert_eq!([&answer["served"], &answer["runs"]], [1, 1], "{answer}");
+        assert_eq!(answer["what"], "prepared", "{answer}");
+    };
+    let files = compiled(&host.state());
+    for _ in 0..2 {
+        is_kept();
+        rests(&host);
+    }
+    assert_eq!(compiled(&host.state()), files, "nothing was made again");
+
+    let code = files.iter().find(|(name, ..)| name.ends_with(".cwasm"));
+    let code = host.state().join("compiled").join(&code.unwrap().0);
+    fs::remove_file(&code).unwrap();
+    let response = host.get("/prepared");
+    assert_eq!(response.outcome(), Some("host_error"), "{response:?}");
+    within(Duration::from_secs(120), "it is taken again", || {
+        (host.get("/prepared").status == 200).then_some(())
+    });
+    assert!(code.exists());
+    is_kept();
+    host.stop();
+}
+
+#[test]
+fn a_restart_neither_runs_init_nor_makes_an_instance() {
+    for prepare in ["name", "log"] {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let start = || {
+            prepared(prepare, "provisioned = 0")
+                .args(["--state", state.to_str().unwrap()])
+                .start()
+        };
+        start().stop();
+        let host = start();
+        let mappings = host.metric("dunlin_code_mappings_total", &[]);
+        assert_eq!(mappings, Some(0.0), "{prepare}");
+        if prepare == "log" {
+            runs_in_each_instance(&host, "`wasi:cli/stdout.get-stdout`");
+        }
+        assert_eq!(said(&host, "prepared"), 0, "{prepare}");
+        assert_eq!(ask(&host)["runs"], 1, "{prepare}");
+        let log = host.stop();
+        let lines = log.iter().filter(|line| line["message"] == "prepared");
+        assert_eq!(lines.count(), usize::from(prepare == "log"));
+    }
+}
+
+#[test]
+fn that_an_init_was_right_in_an_instance_holds_for_one_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::write(folder.path().join("words"), "one").unwrap();
+    let mount = format!(
+        "[host.mount.data]\npath = {:?}\n\
+         [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
+        folder.path().display().to_string()
+    );
+    let builder = || prepared("read", "provisioned = 0").args(["--state", state.to_str().unwrap()]);
+    builder().manifest(mount).start().stop();
+    let failure = builder().start_expecting_failure();
+    assert_eq!(failure.code, 64, "{failure:?}");
+    assert!(failure.stderr.contains("its `init` failed"), "{failure:?}");
 }

@@ -787,6 +787,19 @@ mod tests {
     }
 
     #[test]
+    fn what_became_of_an_init_is_one_word_in_a_note() {
+        let late = Init::EachInstance("it called `x`: 1 \u{e4}".into());
+        for init in [Init::None, Init::Kept, late] {
+            let word = init.to_word();
+            assert!(!word.contains(char::is_whitespace), "{word}");
+            assert_eq!(Init::of_word(&word), Some(init));
+        }
+        for word in ["", "each", "each:1", "each:1g", "each:ff", "each:+1"] {
+            assert_eq!(Init::of_word(word), None, "{word}");
+        }
+    }
+
+    #[test]
     fn a_note_holds_for_the_code_that_it_was_written_about() {
         let note = Note {
             memory: 65_536,

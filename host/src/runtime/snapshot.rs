@@ -420,7 +420,7 @@ mod tests {
         }
         assert_ne!(order(|_| {}).digest(&Digest::of(b"another")), first);
         let same = order(|spec| {
-            spec.provisioned = 7;
+            spec.provisioned = Some(7);
             spec.limits.log = ByteSize(0);
         });
         assert_eq!(same.digest(&component), first);
