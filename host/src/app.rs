@@ -32,6 +32,7 @@ use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
 use crate::config::{Config, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
+use crate::egress::{self, Roots, SystemResolver};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
 use crate::queue::sqlite::{self, SqliteQueues};
@@ -172,6 +173,12 @@ impl App {
         let store = Arc::clone(&queues) as Arc<dyn QueueStore>;
         let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
         let outbox = HostOutbox::new(Arc::clone(&dispatcher), Arc::clone(&store));
+        let egress = Arc::new(egress::Shared::new(
+            Arc::new(SystemResolver::new(Handle::current())),
+            Roots::new(host.egress.roots.clone()),
+            host.egress.connections as usize,
+            telemetry.log.clone(),
+        ));
         let runtime = Runtime::start(
             RuntimeOptions {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
@@ -192,6 +199,7 @@ impl App {
             },
             telemetry.clone(),
             Arc::new(outbox),
+            Arc::clone(&egress),
         )?;
         let keys = vec![Credentials::load_or_create(state.path())?];
         let parts = Parts {
@@ -228,6 +236,9 @@ impl App {
                 .unwrap_or(&admin_socket)
                 .local_addr()?,
         };
+
+        // Before any function serves.
+        egress.listens_on(vec![addresses.http, addresses.admin, addresses.metrics]);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);

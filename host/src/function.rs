@@ -1,5 +1,6 @@
 //! What a function is: names, limits and policy. Plain data, no I/O.
 
+pub mod egress;
 pub mod events;
 mod mount;
 mod name;
@@ -8,6 +9,7 @@ pub mod schedule;
 mod spec;
 mod units;
 
+pub use egress::Egress;
 pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedule};
 pub use mount::{Access, Mount};
 pub use name::{FunctionName, InvalidName};

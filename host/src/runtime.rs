@@ -40,6 +40,7 @@ pub use version::{Lease, Version};
 
 use crate::capability;
 use crate::capability::files::Mounts;
+use crate::egress::{self, Client};
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
 use crate::telemetry::Telemetry;
@@ -104,6 +105,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
+    egress: Arc<egress::Shared>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
@@ -120,6 +122,7 @@ impl Runtime {
         options: RuntimeOptions,
         telemetry: Telemetry,
         outbox: Arc<dyn Outbox>,
+        egress: Arc<egress::Shared>,
     ) -> Result<Self, StartError> {
         let RuntimeOptions {
             slots,
@@ -161,6 +164,7 @@ impl Runtime {
             shared,
             telemetry,
             outbox,
+            egress,
             arn_prefix,
             memory_reset,
             state,
@@ -259,6 +263,12 @@ impl Runtime {
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
             mounts,
+            client: Arc::new(Client::new(
+                spec.name.clone(),
+                spec.egress.clone(),
+                Arc::clone(&self.egress),
+                self.telemetry.metrics.function(&spec.name),
+            )),
             spec,
         });
         let version = Arc::new(Version::new(

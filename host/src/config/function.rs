@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Field, Section};
 use super::events::References;
 use super::routes::Routes;
-use super::{HostConfig, Places, Sources, mounts, values};
+use super::{HostConfig, Places, Sources, egress, mounts, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
     DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
@@ -105,6 +105,7 @@ impl<'a> Reader<'a, '_> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),
+            egress: egress::of_function(section, &self.host.egress),
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::function::Egress;
 use crate::function::{
     AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Route, RouteMethod, Secret,
 };
 
+mod egress;
 mod events;
 
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
@@ -115,6 +117,8 @@ fn every_key_of_the_host_counts() {
         max-headers = 5
         memory-reset = "memset"
         log-invocations = "failures"
+        egress = ["https://*.example.com"]
+        egress-connections = 50
         account = "000000000001"
         region = "box-7"
     "#;
@@ -152,6 +156,11 @@ fn every_key_of_the_host_counts() {
         identity: Identity {
             account: "000000000001".to_owned(),
             region: "box-7".to_owned(),
+        },
+        egress: EgressConfig {
+            ceiling: vec![Rule::parse("https://*.example.com").unwrap()],
+            connections: 50,
+            roots: Vec::new(),
         },
         mounts: BTreeMap::new(),
         drain_timeout: Duration::from_secs(5),
@@ -235,6 +244,7 @@ fn every_key_of_a_function_counts() {
                     value: value.to_owned(),
                 })
                 .into(),
+            egress: Egress::default(),
             mounts: Vec::new(),
             routes: vec![
                 route(Some("api.example.com"), only("GET"), "/users/{id}"),

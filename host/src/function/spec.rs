@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName, Mount};
+use super::{ByteSize, Egress, FunctionName, Mount};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -211,6 +211,8 @@ pub struct FunctionSpec {
     pub secrets: Vec<Secret>,
     /// Directories of the host.
     pub mounts: Vec<Mount>,
+    /// What it may reach by HTTP.
+    pub egress: Egress,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -240,6 +242,7 @@ impl FunctionSpec {
             environment: Vec::new(),
             secrets: Vec::new(),
             mounts: Vec::new(),
+            egress: Egress::default(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

@@ -13,6 +13,7 @@ use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
+use crate::egress::Client;
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
 use crate::telemetry::{FunctionMetrics, Telemetry};
@@ -41,6 +42,8 @@ pub struct Common {
     pub metrics: Arc<FunctionMetrics>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
+    /// Sends its requests to others.
+    pub(crate) client: Arc<Client>,
 }
 
 /// The invocation an instance works on.
@@ -71,13 +74,14 @@ pub struct State {
     pub(crate) current: Option<Current>,
     /// Calls that send something and are under way.
     pub(crate) posting: Arc<AtomicUsize>,
+    /// Before the table: no body that ends with its instance is taken for a whole one.
+    pub(crate) http: Http,
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
-    pub(crate) http: Http,
     pub(crate) output: Option<Arc<Output>>,
     /// Names the instance in the log stream.
     pub(crate) log_stream: Option<String>,
@@ -100,10 +104,10 @@ impl State {
             seat: Arc::clone(seat),
             current: None,
             posting: Arc::default(),
+            http: Http::new(&common.client, deadline),
             table,
             held: Held::default(),
             wasi: None,
-            http: Http::new(),
             output: None,
             log_stream: None,
         }

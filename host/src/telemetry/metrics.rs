@@ -55,6 +55,8 @@ pub struct Metrics {
     events: IntCounterVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
+    egress: IntCounterVec,
+    egress_connections: IntGaugeVec,
     guest_dropped: IntCounterVec,
     guest_log_truncated: IntCounterVec,
     functions: Mutex<HashMap<FunctionName, Arc<FunctionMetrics>>>,
@@ -117,6 +119,7 @@ pub struct FunctionMetrics {
     invocations: IntCounterVec,
     outcomes: [[OnceLock<IntCounter>; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
     events: IntCounterVec,
+    egress: IntCounterVec,
     duration: Histogram,
     cpu: Counter,
     fuel: IntCounter,
@@ -131,6 +134,8 @@ pub struct FunctionMetrics {
     pub running: IntGauge,
     /// Instances that wait.
     pub ready: IntGauge,
+    /// Connections that are open for what it sends by HTTP.
+    pub egress_connections: IntGauge,
     /// Points of guest metrics that did not fit.
     pub guest_dropped: IntCounter,
     /// Invocations whose log output was cut off.
@@ -279,6 +284,18 @@ impl Metrics {
                 "Instances that wait for an event.",
                 &["function"],
             )?,
+            egress: counter_vec(
+                r,
+                "dunlin_egress_requests_total",
+                "Requests that functions sent by HTTP, by how they ended.",
+                &["function", "result"],
+            )?,
+            egress_connections: gauge_vec(
+                r,
+                "dunlin_egress_connections",
+                "Connections that are open for what functions send by HTTP.",
+                &["function"],
+            )?,
             guest_dropped: counter_vec(
                 r,
                 "dunlin_guest_metrics_dropped_total",
@@ -364,6 +381,8 @@ impl Metrics {
                 reused: self.instantiations.with_label_values(&[f, "reused"]),
                 running: self.running.with_label_values(&[f]),
                 ready: self.ready.with_label_values(&[f]),
+                egress: self.egress.clone(),
+                egress_connections: self.egress_connections.with_label_values(&[f]),
                 guest_dropped: self.guest_dropped.with_label_values(&[f]),
                 log_truncated: self.guest_log_truncated.with_label_values(&[f]),
                 guest: GuestMetrics::default(),
@@ -422,6 +441,7 @@ impl Metrics {
     pub fn names(&self) -> Vec<String> {
         let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
+        self.egress.with_label_values(&["x", "ok"]).inc_by(0);
         let _ = &self.http.responses;
         let mut names: Vec<String> = self
             .registry
@@ -468,6 +488,21 @@ impl FunctionMetrics {
         self.events
             .with_label_values(&[self.name.as_str(), step.as_str()])
             .inc_by(count);
+    }
+
+    /// Counts a request that the function sent, by how it ended: a word of a closed set.
+    pub(crate) fn egress(&self, result: &'static str) {
+        self.egress
+            .with_label_values(&[self.name.as_str(), result])
+            .inc();
+    }
+
+    /// Those of a function that may send any begin at zero.
+    pub(crate) fn begin_egress(&self, results: &[&'static str]) {
+        for result in results {
+            let labels = [self.name.as_str(), *result];
+            self.egress.with_label_values(&labels).inc_by(0);
+        }
     }
 
     /// Counts an invocation that ended. `ran` is its duration from the lease;
