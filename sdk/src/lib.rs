@@ -26,7 +26,7 @@
 //! the fast path: prefer it unless there is something to await.
 //!
 //! Any handler may send messages to queues and invoke other functions: see
-//! [`producer`].
+//! [`producer`]. To ask other servers, by HTTP: see [`fetch`].
 //!
 //! # Instances
 //!
@@ -77,6 +77,7 @@ mod bindings;
 mod context;
 mod error;
 mod failure;
+pub mod fetch;
 pub mod http;
 pub mod invoke;
 pub mod lambda;
