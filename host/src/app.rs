@@ -40,7 +40,7 @@ use crate::queue::{QueueError, QueueStore};
 use crate::runtime::{Compiler, Cores, Runtime, RuntimeOptions, Share, StartError, Version};
 use crate::store::{Clock, OpenError, SystemClock};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
-use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
+use crate::trigger::asynchronous::{Deliveries, HostOutbox, Intake, Surroundings};
 use crate::trigger::feed::Feeds;
 use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
 use crate::trigger::schedule::{Scheduler, Timetable};
@@ -287,7 +287,18 @@ impl App {
             telemetry: parts.telemetry.clone(),
             timetable: timetable.clone(),
         };
-        let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
+        let deliveries = Deliveries {
+            around: around.clone(),
+            egress: Arc::clone(&egress),
+            running: feeds.running.clone(),
+        };
+        let mut triggers = Triggers::new(
+            feeds,
+            deliveries,
+            around,
+            queues.receipt_key().clone(),
+            scheduler,
+        );
         triggers.follow(config).await?;
 
         let operator = Operator::new(
@@ -582,7 +593,7 @@ fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Probl
         let destinations = destinations.into_iter().flatten();
         let destinations = destinations.filter_map(|destination| match destination {
             Destination::Function(name) => Some(name),
-            Destination::Queue(_) => None,
+            Destination::Queue(_) | Destination::Http(_) => None,
         });
         for name in destinations
             .chain(&spec.invokes)

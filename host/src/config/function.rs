@@ -109,7 +109,7 @@ impl<'a> Reader<'a, '_> {
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };
-        self.references.read(section, &mut spec);
+        self.references.read(section, &mut spec, &self.host.egress);
         values::check_names(section, &spec);
         for (key, error) in inspected.iter().flat_map(|seen| seen.unhandled(&spec)) {
             if let Some(field) = section.get(key) {

@@ -7,6 +7,7 @@
 //! the address is listed itself.
 
 mod address;
+mod endpoint;
 mod rule;
 mod target;
 
@@ -15,6 +16,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub use address::{Kind, Net, embedded, kind};
+pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use rule::{InvalidRule, Rule};
 pub use target::{Host, InvalidTarget, Scheme, Target};
 
@@ -41,6 +43,8 @@ pub const DEFAULT_BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the timeouts may be: up to the longest `timeout` of a function.
 pub const TIMEOUTS_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_mins(15);
+/// The longest URL of an endpoint: what servers take (nginx's `large_client_header_buffers`).
+const MAX_URL: usize = 8 << 10;
 /// How many rules a list may have.
 pub const MAX_RULES: usize = 1000;
 

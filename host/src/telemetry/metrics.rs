@@ -55,6 +55,7 @@ pub struct Metrics {
     events: IntCounterVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
+    deliveries: IntCounterVec,
     egress: IntCounterVec,
     egress_connections: IntGaugeVec,
     guest_dropped: IntCounterVec,
@@ -119,6 +120,7 @@ pub struct FunctionMetrics {
     invocations: IntCounterVec,
     outcomes: [[OnceLock<IntCounter>; OutcomeKind::ALL.len()]; Trigger::ALL.len()],
     events: IntCounterVec,
+    deliveries: IntCounterVec,
     egress: IntCounterVec,
     duration: Histogram,
     cpu: Counter,
@@ -284,6 +286,12 @@ impl Metrics {
                 "Instances that wait for an event.",
                 &["function"],
             )?,
+            deliveries: counter_vec(
+                r,
+                "dunlin_deliveries_total",
+                "Attempts to post records of outcomes to HTTP endpoints, by how they ended: delivered, retried or dead.",
+                &["function", "result"],
+            )?,
             egress: counter_vec(
                 r,
                 "dunlin_egress_requests_total",
@@ -381,6 +389,7 @@ impl Metrics {
                 reused: self.instantiations.with_label_values(&[f, "reused"]),
                 running: self.running.with_label_values(&[f]),
                 ready: self.ready.with_label_values(&[f]),
+                deliveries: self.deliveries.clone(),
                 egress: self.egress.clone(),
                 egress_connections: self.egress_connections.with_label_values(&[f]),
                 guest_dropped: self.guest_dropped.with_label_values(&[f]),
@@ -442,6 +451,7 @@ impl Metrics {
         let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
         self.egress.with_label_values(&["x", "ok"]).inc_by(0);
+        self.deliveries.with_label_values(&["x", "dead"]).inc_by(0);
         let _ = &self.http.responses;
         let mut names: Vec<String> = self
             .registry
@@ -493,6 +503,13 @@ impl FunctionMetrics {
     /// Counts a request that the function sent, by how it ended: a word of a closed set.
     pub(crate) fn egress(&self, result: &'static str) {
         self.egress
+            .with_label_values(&[self.name.as_str(), result])
+            .inc();
+    }
+
+    /// Counts an attempt to post a record: `delivered`, `retried` or `dead`.
+    pub(crate) fn delivery(&self, result: &'static str) {
+        self.deliveries
             .with_label_values(&[self.name.as_str(), result])
             .inc();
     }
