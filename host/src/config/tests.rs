@@ -614,7 +614,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `environment`, \
-             `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
+             `secrets`, `mount`, `egress`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
         ),
         // Names.
         (

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::function::ByteSize;
+use crate::function::{ByteSize, Destination};
 
 fn rules(texts: &[&str]) -> Vec<Rule> {
     texts
@@ -164,4 +164,64 @@ fn roots_of_trust_come_from_a_file_beside_the_manifest() {
         assert!(problems[0].contains(what), "{file}: {problems:?}");
         assert!(problems[0].contains("host.ca-file"), "{file}: {problems:?}");
     }
+}
+
+#[test]
+fn a_destination_may_be_a_url_within_the_ceiling() {
+    let folder = Folder::new();
+    let policy = |text: &str| folder.ok(text).functions[0].events.clone();
+    let text = |url: &str| {
+        function(&format!(
+            "[function.f.async]\non-success = {{ http = {url:?} }}"
+        ))
+    };
+    let public = policy(&text("https://hooks.example.com:8443/a/b?c=d"));
+    assert!(public.posts());
+    let Some(Destination::Http(endpoint)) = public.on_success else {
+        panic!("{public:?}");
+    };
+    assert_eq!(endpoint.url(), "https://hooks.example.com:8443/a/b?c=d");
+    assert_eq!(
+        endpoint.target().to_string(),
+        "https://hooks.example.com:8443"
+    );
+    // It reaches itself, and nothing inside.
+    assert_eq!(
+        endpoint.reach().rules,
+        rules(&["https://hooks.example.com:8443"])
+    );
+    assert!(!format!("{endpoint:?}").contains("c=d"));
+    // A name leads to those addresses inside that the host lists.
+    let inside = host(r#"egress = ["http://hooks.lan", "http://10.0.0.0/8", "https://*"]"#);
+    let inside = policy(&(inside + &text("http://hooks.lan/")));
+    let Some(Destination::Http(endpoint)) = inside.on_success else {
+        panic!("{inside:?}");
+    };
+    let expected = rules(&["http://10.0.0.0/8", "http://hooks.lan"]);
+    assert_eq!(endpoint.reach().rules, expected);
+    // It says nothing of what the function reaches.
+    assert_eq!(
+        folder.ok(&text("https://a/")).functions[0].egress,
+        Egress::default()
+    );
+    let failure = function("[function.f.async]\non-failure = { http = \"https://a/\" }");
+    assert!(policy(&failure).posts());
+    assert!(!policy(&function("")).posts());
+    for (url, what) in [
+        (
+            "http://10.0.0.1/",
+            "`http://10.0.0.1` is more than the host allows",
+        ),
+        ("hooks.example.com", "no URL to post to: no scheme"),
+        ("https://a b/", "no URL to post to: no host name"),
+        ("https://a/b c", "no URL to post to: no path"),
+        ("https://a/#b", "no URL to post to: a `#`"),
+        ("https://u:p@a/", "no URL to post to: a user in it"),
+    ] {
+        let problems = folder.problems(&text(url));
+        assert!(problems[0].contains(what), "{url}: {problems:?}");
+    }
+    let both =
+        function("[function.f.async]\non-failure = { http = \"https://a\", function = \"f\" }");
+    assert!(folder.problems(&both)[0].contains("exactly one destination"));
 }
