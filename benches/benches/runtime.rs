@@ -76,8 +76,9 @@ impl Host {
             buckets: Arc::new(buckets),
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
+        let nowhere = Arc::new(dunlin::egress::Shared::nowhere(telemetry.log.clone()));
         Self {
-            runtime: Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox))
+            runtime: Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox), nowhere)
                 .expect("the runtime starts"),
             telemetry,
             cores: Cores::start(1).expect("a core starts"),

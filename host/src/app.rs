@@ -34,6 +34,7 @@ use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
 use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
+use crate::egress::{self, Roots, SystemResolver};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
 use crate::key_value::{self, Buckets};
@@ -45,7 +46,7 @@ use crate::runtime::{
 };
 use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
-use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
+use crate::trigger::asynchronous::{Deliveries, HostOutbox, Intake, Surroundings};
 use crate::trigger::feed::Feeds;
 use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
 use crate::trigger::schedule::{Scheduler, Timetable};
@@ -194,6 +195,12 @@ impl App {
             || budget / 100 * DEFAULT_READY_MEMORY_PERCENT,
             |memory| memory.0,
         );
+        let egress = Arc::new(egress::Shared::new(
+            Arc::new(SystemResolver::new(Handle::current())),
+            Roots::new(host.egress.roots.clone()),
+            host.egress.connections as usize,
+            telemetry.log.clone(),
+        ));
         let runtime = Runtime::start(
             RuntimeOptions {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
@@ -217,6 +224,7 @@ impl App {
             },
             telemetry.clone(),
             Arc::new(outbox),
+            Arc::clone(&egress),
         )?;
         let keys = vec![Credentials::load_or_create(state.path())?];
         let parts = Parts {
@@ -254,6 +262,9 @@ impl App {
                 .unwrap_or(&admin_socket)
                 .local_addr()?,
         };
+
+        // Before any function serves.
+        egress.listens_on(vec![addresses.http, addresses.admin, addresses.metrics]);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);
@@ -302,7 +313,18 @@ impl App {
             telemetry: parts.telemetry.clone(),
             timetable: timetable.clone(),
         };
-        let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
+        let deliveries = Deliveries {
+            around: around.clone(),
+            egress: Arc::clone(&egress),
+            running: feeds.running.clone(),
+        };
+        let mut triggers = Triggers::new(
+            feeds,
+            deliveries,
+            around,
+            queues.receipt_key().clone(),
+            scheduler,
+        );
         triggers.follow(config).await?;
 
         let disks = Disks::of([queues.disk(), buckets.disk()]);
@@ -668,7 +690,7 @@ fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Probl
         let destinations = destinations.into_iter().flatten();
         let destinations = destinations.filter_map(|destination| match destination {
             Destination::Function(name) => Some(name),
-            Destination::Queue(_) => None,
+            Destination::Queue(_) | Destination::Http(_) => None,
         });
         for name in destinations
             .chain(&spec.invokes)

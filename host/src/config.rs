@@ -12,6 +12,7 @@
 //! Not here: what a component must be (the runtime says), and building one (`builder`).
 
 mod document;
+mod egress;
 mod events;
 mod function;
 mod host;
@@ -32,10 +33,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+
 pub use host::{InvalidAddress, parse_address};
 pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
+use crate::function::egress::{Rule, Scheme};
 use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
 use crate::key_value::{BucketName, Quota};
 use crate::queue::{QueueName, QueueSettings};
@@ -85,6 +89,8 @@ pub const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
 pub const DEFAULT_MAX_HEADER_BYTES: ByteSize = ByteSize::kib(64);
 /// hyper's default for HTTP/1.1, and Apache's (`LimitRequestFields`).
 pub const DEFAULT_MAX_HEADERS: u32 = 100;
+/// As many as Lambda's default concurrency of an account.
+pub const DEFAULT_EGRESS_CONNECTIONS: u32 = 1000;
 /// The account that AWS uses in its own examples.
 pub const DEFAULT_ACCOUNT: &str = "123456789012";
 /// A box is no AWS region, and its ARNs say so.
@@ -129,6 +135,8 @@ pub struct HostConfig {
     pub log: LogConfig,
     /// What ARNs say.
     pub identity: Identity,
+    /// What functions may reach by HTTP.
+    pub egress: EgressConfig,
     /// Directories that functions may mount, by name.
     pub mounts: BTreeMap<String, Mountable>,
     /// How long events in flight may take to end after a signal. 0–15 min.
@@ -221,6 +229,27 @@ pub struct LogConfig {
     pub invocations: LogInvocations,
 }
 
+/// What functions may reach by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// What a function's `egress` may list. Every public address by default.
+    pub ceiling: Vec<Rule>,
+    /// Connections of all functions together. 1000 by default.
+    pub connections: u32,
+    /// Roots of trust beside the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for EgressConfig {
+    fn default() -> Self {
+        Self {
+            ceiling: vec![Rule::anywhere(Scheme::Http), Rule::anywhere(Scheme::Https)],
+            connections: DEFAULT_EGRESS_CONNECTIONS,
+            roots: Vec::new(),
+        }
+    }
+}
+
 /// A directory that functions may mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mountable {
@@ -249,6 +278,7 @@ impl Default for HostConfig {
             runtime: RuntimeConfig::default(),
             log: LogConfig::default(),
             identity: Identity::default(),
+            egress: EgressConfig::default(),
             mounts: BTreeMap::new(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }

@@ -1,6 +1,7 @@
 //! What a function is: names, limits and policy. Plain data, no I/O.
 
 mod bucket;
+pub mod egress;
 pub mod events;
 mod mount;
 mod name;
@@ -10,6 +11,7 @@ mod spec;
 mod units;
 
 pub use bucket::Grant;
+pub use egress::Egress;
 pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedule};
 pub use mount::{Access, Mount};
 pub use name::{FunctionName, InvalidName};

@@ -47,6 +47,7 @@ pub use version::{Lease, Version};
 
 use crate::capability;
 use crate::capability::files::Mounts;
+use crate::egress::{self, Client};
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
@@ -138,6 +139,7 @@ pub struct Runtime {
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
     buckets: Arc<Buckets>,
+    egress: Arc<egress::Shared>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
@@ -154,6 +156,7 @@ impl Runtime {
         options: RuntimeOptions,
         telemetry: Telemetry,
         outbox: Arc<dyn Outbox>,
+        egress: Arc<egress::Shared>,
     ) -> Result<Self, StartError> {
         let RuntimeOptions {
             slots,
@@ -213,6 +216,7 @@ impl Runtime {
             telemetry,
             outbox,
             buckets,
+            egress,
             arn_prefix,
             memory_reset,
             state,
@@ -273,6 +277,12 @@ impl Runtime {
                 .is_some_and(Door::is_command),
             buckets: Arc::clone(&self.buckets),
             mounts,
+            client: Arc::new(Client::new(
+                spec.name.clone(),
+                spec.egress.clone(),
+                Arc::clone(&self.egress),
+                self.telemetry.metrics.function(&spec.name),
+            )),
             spec,
         });
         let version = Arc::new(Version::new(

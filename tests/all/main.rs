@@ -7,6 +7,7 @@ mod concurrent;
 mod density;
 mod doors;
 mod drain;
+mod egress;
 mod events;
 mod examples;
 mod harness;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::document::{Field, Section};
 use super::events::References;
 use super::routes::Routes;
-use super::{HostConfig, Places, Sources, mounts, values};
+use super::{HostConfig, Places, Sources, egress, mounts, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_TIMEOUT,
     DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec, Isolation, LOG_RANGE, Limits, MEMORY_RANGE,
@@ -130,10 +130,11 @@ impl<'a> Reader<'a, '_> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),
+            egress: egress::of_function(section, &self.host.egress),
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };
-        self.references.read(section, &mut spec);
+        self.references.read(section, &mut spec, &self.host.egress);
         values::check_names(section, &spec);
         for (key, error) in inspected.iter().flat_map(|seen| seen.misfits(&spec)) {
             if let Some(field) = section.get(key) {

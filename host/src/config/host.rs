@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Field, Section};
 use super::{
     AdminConfig, AdmissionConfig, HostConfig, HttpConfig, Identity, LogConfig, MetricsConfig,
-    Overrides, RuntimeConfig, Sources, mounts,
+    Overrides, RuntimeConfig, Sources, egress, mounts,
 };
 use crate::function::{ByteSize, MEMORY_RANGE, PROVISIONED_RANGE};
 use crate::runtime::MemoryReset;
@@ -75,6 +75,7 @@ pub(super) fn read(section: &Section<'_>, folder: &Path, sources: Sources<'_>) -
             ),
         },
         identity: identity(section, default.identity),
+        egress: egress::of_host(section, folder, sources.values),
         mounts: mounts::mountable(section, folder, sources.values),
         drain_timeout: overrides.drain_timeout.unwrap_or(drain_timeout),
     };

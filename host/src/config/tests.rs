@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::function::Egress;
 use crate::function::{
     AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Route, RouteMethod, Secret,
 };
 
+mod egress;
 mod events;
 mod key_value;
 
@@ -120,6 +122,8 @@ fn every_key_of_the_host_counts() {
         max-headers = 5
         memory-reset = "memset"
         log-invocations = "failures"
+        egress = ["https://*.example.com"]
+        egress-connections = 50
         account = "000000000001"
         region = "box-7"
     "#;
@@ -161,6 +165,11 @@ fn every_key_of_the_host_counts() {
         identity: Identity {
             account: "000000000001".to_owned(),
             region: "box-7".to_owned(),
+        },
+        egress: EgressConfig {
+            ceiling: vec![Rule::parse("https://*.example.com").unwrap()],
+            connections: 50,
+            roots: Vec::new(),
         },
         mounts: BTreeMap::new(),
         drain_timeout: Duration::from_secs(5),
@@ -247,6 +256,7 @@ fn every_key_of_a_function_counts() {
                 })
                 .into(),
             config: Vec::new(),
+            egress: Egress::default(),
             mounts: Vec::new(),
             buckets: Vec::new(),
             routes: vec![
@@ -625,8 +635,8 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, \
-             `environment`, `config`, `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, \
-             `queue`, `schedule` and `key-value`",
+             `environment`, `config`, `secrets`, `mount`, `egress`, `http`, `sends-to`, \
+             `invokes`, `async`, `queue`, `schedule` and `key-value`",
         ),
         // Names.
         (

@@ -110,7 +110,8 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         buckets: Arc::new(buckets),
         arn_prefix: "arn:aws:lambda:x:0:function:".to_owned(),
     };
-    let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox)).unwrap();
+    let nowhere = Arc::new(crate::egress::Shared::nowhere(log.clone()));
+    let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox), nowhere).unwrap();
     let spec = spec(&component);
     let lane = Admission::new(1, Duration::ZERO, [&spec].into_iter()).lane(&spec.name);
     let share = Share::new(spec.weight, 1);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName, Grant, Mount};
+use super::{ByteSize, Egress, FunctionName, Grant, Mount};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -222,6 +222,8 @@ pub struct FunctionSpec {
     pub mounts: Vec<Mount>,
     /// Buckets, by the names under which it opens them.
     pub buckets: Vec<Grant>,
+    /// What it may reach by HTTP.
+    pub egress: Egress,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -254,6 +256,7 @@ impl FunctionSpec {
             secrets: Vec::new(),
             mounts: Vec::new(),
             buckets: Vec::new(),
+            egress: Egress::default(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

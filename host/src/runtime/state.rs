@@ -15,6 +15,7 @@ use crate::capability::console::Console;
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
 use crate::capability::{self, stdio::Output};
+use crate::egress::Client;
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
 use crate::key_value::Buckets;
@@ -48,6 +49,8 @@ pub struct Common {
     pub(crate) buckets: Arc<Buckets>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
+    /// Sends its requests to others.
+    pub(crate) client: Arc<Client>,
 }
 
 /// The invocation an instance works on.
@@ -82,13 +85,14 @@ pub struct State {
     task: Option<GuestTaskId>,
     /// Calls that send something and are under way.
     pub(crate) posting: Arc<AtomicUsize>,
+    /// Before the table: no body that ends with its instance is taken for a whole one.
+    pub(crate) http: Http,
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
-    pub(crate) http: Http,
     /// What it reads and writes if it is a program.
     console: Option<Arc<Console>>,
     pub(crate) output: Option<Arc<Output>>,
@@ -117,10 +121,10 @@ impl State {
             others: HashMap::new(),
             task: None,
             posting: Arc::default(),
+            http: Http::new(&common.client, deadline),
             table,
             held: Held::default(),
             wasi: None,
-            http: Http::new(),
             console: None,
             output: None,
             answer: None,
