@@ -51,6 +51,7 @@ impl Host {
             slots: SLOTS,
             ready: READY,
             max_memory: ByteSize::mib(128).0,
+            scratch_budget: 0,
             memory_reset,
             memory_budget: ByteSize::mib(1024).0,
             cores: 1,

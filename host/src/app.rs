@@ -177,6 +177,7 @@ impl App {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
                 ready: host.runtime.ready,
                 max_memory: host.runtime.max_memory.0,
+                scratch_budget: host.runtime.scratch_budget.0,
                 memory_reset: host.runtime.memory_reset,
                 memory_budget: host
                     .runtime
@@ -204,6 +205,9 @@ impl App {
 
         let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
+        if config.functions.iter().any(|spec| spec.scratch.is_some()) {
+            parts.runtime.check_scratch();
+        }
         let admission = Admission::new(
             parts.concurrency,
             host.admission.wait,
@@ -473,7 +477,10 @@ impl App {
             api.iter().for_each(JoinHandle::abort);
         }
         // What is left on the cores ends here, and is recorded as cancelled.
-        tokio::task::block_in_place(|| cores.stop());
+        tokio::task::block_in_place(|| {
+            cores.stop();
+            parts.runtime.end();
+        });
         keeper.abort();
         parts.telemetry.log.host(Level::Info, "drained");
         in_time

@@ -52,6 +52,8 @@ pub const DEFAULT_CONCURRENCY: u32 = 1000;
 pub const DEFAULT_ADMISSION_WAIT: Duration = Duration::from_millis(100);
 /// All that a 32-bit guest can address: no ceiling but the budget.
 pub const DEFAULT_MAX_MEMORY: ByteSize = ByteSize::mib(4096);
+/// For all scratch directories together: two of Lambda's default size (`EphemeralStorage`).
+pub const DEFAULT_SCRATCH_BUDGET: ByteSize = ByteSize::mib(1024);
 /// Two for each of a hundred functions.
 pub const DEFAULT_READY: u32 = 200;
 /// Kubernetes kills after 30 s, systemd after 90 s, unless told otherwise.
@@ -182,6 +184,8 @@ pub struct RuntimeConfig {
     pub memory_budget: Option<ByteSize>,
     /// The most that a function may ask for as its `memory`.
     pub max_memory: ByteSize,
+    /// For the scratch directories of all instances together. 0–16 TiB.
+    pub scratch_budget: ByteSize,
     /// Ready instances over all functions. 0–10 000.
     pub ready: u32,
     /// How the memory of an instance is cleaned for the next.
@@ -267,6 +271,7 @@ impl Default for RuntimeConfig {
         Self {
             memory_budget: None,
             max_memory: DEFAULT_MAX_MEMORY,
+            scratch_budget: DEFAULT_SCRATCH_BUDGET,
             ready: DEFAULT_READY,
             memory_reset: MemoryReset::default(),
         }

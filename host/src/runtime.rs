@@ -33,16 +33,17 @@ pub use inspect::{Inspected, inspect};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
+pub(crate) use slice::go_behind;
 pub use state::{Common, State};
 pub use turns::Share;
 pub(crate) use turns::charged;
 pub use version::{Lease, Version};
 
 use crate::capability;
-use crate::capability::files::Mounts;
+use crate::capability::files::{Mounts, Space};
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Level, Telemetry};
 use handlers::Exports;
 use version::{INSTANTIATE_TIMEOUT, Loaded};
 
@@ -59,6 +60,8 @@ pub struct RuntimeOptions {
     pub ready: u32,
     /// The largest memory of a function, in bytes.
     pub max_memory: u64,
+    /// What the scratch directories of all instances may hold together, in bytes.
+    pub scratch_budget: u64,
     /// How memory is made new.
     pub memory_reset: MemoryReset,
     /// The host-wide budget in bytes.
@@ -108,6 +111,7 @@ pub struct Runtime {
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
     state: PathBuf,
+    scratch: Arc<Space>,
     ticker: engine::Ticker,
 }
 
@@ -125,6 +129,7 @@ impl Runtime {
             slots,
             ready,
             max_memory,
+            scratch_budget,
             memory_reset,
             memory_budget,
             cores,
@@ -153,6 +158,8 @@ impl Runtime {
             weak.upgrade().is_some_and(|shared| shared.reclaim())
         }));
         let cache = Arc::new(compile::Cache::open(&state, compiler)?);
+        let scratch =
+            Space::open(&state, scratch_budget, &telemetry).map_err(StartError::Scratch)?;
         Ok(Self {
             cache,
             ticker: engine::Ticker::start(engine.clone())?,
@@ -164,6 +171,7 @@ impl Runtime {
             arn_prefix,
             memory_reset,
             state,
+            scratch,
         })
     }
 
@@ -171,6 +179,21 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// Says so if the disk has less room than scratch directories may take.
+    pub fn check_scratch(&self) {
+        let Ok(free) = self.scratch.free() else {
+            return;
+        };
+        let budget = self.scratch.budget();
+        if free < budget {
+            let line = format!(
+                "functions may fill the disk of the state directory: {free} bytes are free, \
+                 and `scratch-budget` is {budget}"
+            );
+            self.telemetry.log.host(Level::Warn, &line);
+        }
     }
 
     /// How memory is made new on this machine.
@@ -193,8 +216,9 @@ impl Runtime {
         share: Arc<Share>,
     ) -> Result<Arc<Version>, Vec<ComponentError>> {
         let (digest, code) = self.compiled(&spec, component).await?;
-        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
-        let mounts = tokio::task::spawn_blocking(move || Mounts::open(&mounts, &state))
+        let (state, scratch) = (self.state.clone(), Arc::clone(&self.scratch));
+        let of = spec.clone();
+        let mounts = tokio::task::spawn_blocking(move || Mounts::open(&of, &state, &scratch))
             .await
             .expect("opening directories does not panic")
             .map_err(|error| {
@@ -297,6 +321,15 @@ impl Runtime {
         }
         self.shared.loaded.add(&version);
         Ok(version)
+    }
+
+    /// The host ends: drops the instances that wait, and has scratch directories emptied
+    /// as far as that goes in a second. Blocks.
+    pub fn end(&self) {
+        for version in self.shared.loaded.each() {
+            version.retire();
+        }
+        self.scratch.end();
     }
 
     /// Deletes machine code that nobody needs any more. To be called when all

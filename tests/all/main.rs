@@ -12,6 +12,7 @@ mod http;
 mod limits;
 mod mounts;
 mod scene;
+mod scratch;
 mod structure;
 mod twins;
 mod wat;

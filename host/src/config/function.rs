@@ -9,8 +9,8 @@ use super::{HostConfig, Places, Sources, mounts, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
     DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
-    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, TIMEOUT_RANGE,
-    WEIGHT_RANGE,
+    Isolation, LOG_RANGE, Limits, MEMORY_RANGE, PAYLOAD_RANGE, PROVISIONED_RANGE, SCRATCH_RANGE,
+    TIMEOUT_RANGE, WEIGHT_RANGE,
 };
 use crate::runtime::{ComponentError, Inspected, inspect};
 
@@ -105,6 +105,7 @@ impl<'a> Reader<'a, '_> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),
+            scratch: self.scratch(section),
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };
@@ -206,6 +207,19 @@ impl<'a> Reader<'a, '_> {
             field.problem(above, "lower it, or raise `max-memory`");
         }
         memory.unwrap_or(DEFAULT_MEMORY)
+    }
+
+    fn scratch(&self, section: &Section<'_>) -> Option<ByteSize> {
+        let field = section.get("scratch")?;
+        let scratch = field.size(SCRATCH_RANGE)?;
+        let budget = self.host.runtime.scratch_budget;
+        if scratch > budget {
+            field.problem(
+                format!("above the host's `scratch-budget` of {budget}"),
+                "lower it, or raise `scratch-budget`",
+            );
+        }
+        Some(scratch)
     }
 
     fn reserved(&mut self, name: &FunctionName, section: &Section<'a>) -> Option<u32> {

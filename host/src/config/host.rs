@@ -20,6 +20,8 @@ pub(super) const CONCURRENCY_RANGE: RangeInclusive<u32> = 1..=10_000;
 const ADMISSION_WAIT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30);
 /// One small instance up to more than any box has.
 const MEMORY_BUDGET_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(16 << 20);
+/// None at all up to more than any box has.
+const SCRATCH_BUDGET_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16 << 20);
 /// As many as there are invocations at most.
 const READY_RANGE: RangeInclusive<u32> = 0..=10_000;
 /// Up to the longest timeout of a function.
@@ -115,6 +117,11 @@ fn runtime(section: &Section<'_>, default: &RuntimeConfig) -> RuntimeConfig {
             .get("memory-budget")
             .and_then(|field| field.size(MEMORY_BUDGET_RANGE)),
         max_memory: section.size("max-memory", default.max_memory, MEMORY_RANGE),
+        scratch_budget: section.size(
+            "scratch-budget",
+            default.scratch_budget,
+            SCRATCH_BUDGET_RANGE,
+        ),
         ready: section.number("ready", default.ready, READY_RANGE),
         memory_reset: section.choice(
             "memory-reset",

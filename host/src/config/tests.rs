@@ -9,6 +9,7 @@ use crate::function::{
 };
 
 mod events;
+mod reach;
 
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
 /// manifest in it comes to.
@@ -104,6 +105,7 @@ fn every_key_of_the_host_counts() {
         admission-wait = "1s"
         memory-budget = "4GiB"
         max-memory = "1GiB"
+        scratch-budget = "2GiB"
         ready = 20
         drain-timeout = "5s"
         header-timeout = "1s"
@@ -143,6 +145,7 @@ fn every_key_of_the_host_counts() {
         runtime: RuntimeConfig {
             memory_budget: Some(ByteSize::mib(4096)),
             max_memory: ByteSize::mib(1024),
+            scratch_budget: ByteSize::mib(2048),
             ready: 20,
             memory_reset: MemoryReset::Memset,
         },
@@ -177,6 +180,7 @@ fn every_key_of_a_function_counts() {
         response-limit = "2MiB"
         log-limit = "0"
         isolation = "reuse"
+        scratch = "64MiB"
         reserved-concurrency = 100
         provisioned = 7
         weight = 50
@@ -236,6 +240,7 @@ fn every_key_of_a_function_counts() {
                 })
                 .into(),
             mounts: Vec::new(),
+            scratch: Some(ByteSize::mib(64)),
             routes: vec![
                 route(Some("api.example.com"), only("GET"), "/users/{id}"),
                 route(Some("api.example.com"), only("POST"), "/users/{id}"),
@@ -287,6 +292,7 @@ fn both_ends_of_each_range_are_allowed_and_nothing_beyond() {
             &["\"1MiB\"", "\"4GiB\""],
             &["\"1048575B\"", "\"4097MiB\""],
         ),
+        ("scratch-budget", &["0", "\"16384GiB\""], &["\"16385GiB\""]),
         ("ready", &["0", "10_000"], &["10_001"]),
         ("drain-timeout", &["0", "\"15m\""], &["\"901s\""]),
         (
@@ -604,7 +610,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `environment`, \
-             `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
+             `secrets`, `mount`, `scratch`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
         ),
         // Names.
         (

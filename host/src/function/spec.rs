@@ -37,6 +37,10 @@ pub const LOG_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16);
 pub const PROVISIONED_RANGE: RangeInclusive<u32> = 0..=1000;
 /// Two decades up and down from the default.
 pub const WEIGHT_RANGE: RangeInclusive<u32> = 1..=10_000;
+/// Less holds no file worth the name, more is above Lambda's `EphemeralStorage`.
+pub const SCRATCH_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(10 << 10);
+/// Where a guest finds its scratch directory: Lambda's place, and every library's.
+pub const SCRATCH_PATH: &str = "/tmp";
 /// Lambda's limit for all environment variables together, names and values.
 pub const MAX_ENVIRONMENT: ByteSize = ByteSize::kib(4);
 /// The longest value of a secret: AWS Secrets Manager's limit.
@@ -211,6 +215,8 @@ pub struct FunctionSpec {
     pub secrets: Vec<Secret>,
     /// Directories of the host.
     pub mounts: Vec<Mount>,
+    /// What an instance's scratch directory may hold. None: it has none.
+    pub scratch: Option<ByteSize>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -240,6 +246,7 @@ impl FunctionSpec {
             environment: Vec::new(),
             secrets: Vec::new(),
             mounts: Vec::new(),
+            scratch: None,
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),
