@@ -203,6 +203,9 @@ impl App {
             concurrency: host.admission.concurrency,
         };
 
+        let configured = [host.http.listen, host.admin.listen];
+        let configured = configured.into_iter().chain(host.metrics.listen);
+        parts.runtime.own_addresses().set(configured);
         let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
         if config.functions.iter().any(|spec| spec.scratch.is_some()) {
@@ -232,6 +235,9 @@ impl App {
                 .unwrap_or(&admin_socket)
                 .local_addr()?,
         };
+
+        let bound = [addresses.http, addresses.admin, addresses.metrics];
+        parts.runtime.own_addresses().set(bound);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);

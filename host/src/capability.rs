@@ -6,7 +6,9 @@ pub(crate) mod context;
 pub(crate) mod files;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
+pub(crate) mod own_addresses;
 pub(crate) mod producer;
+pub(crate) mod sockets;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
 
@@ -67,6 +69,13 @@ const PROVIDED: [Provided; 3] = [
             "wasi:random/insecure",
             "wasi:random/insecure-seed",
             "wasi:random/random",
+            "wasi:sockets/instance-network",
+            "wasi:sockets/ip-name-lookup",
+            "wasi:sockets/network",
+            "wasi:sockets/tcp",
+            "wasi:sockets/tcp-create-socket",
+            "wasi:sockets/udp",
+            "wasi:sockets/udp-create-socket",
         ],
     },
     Provided {
@@ -115,6 +124,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     wasi::add_to_linker(linker)?;
     files::add_to_linker(linker)?;
     outbound::add_to_linker(linker)?;
+    sockets::add_to_linker(linker)?;
     bindings::dunlin::event::types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::dunlin::event::context::add_to_linker::<State, HasSelf<State>>(linker, |state| {
         state

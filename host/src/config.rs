@@ -19,6 +19,7 @@ mod mounts;
 mod problem;
 mod queue;
 mod routes;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -34,7 +35,7 @@ pub use host::{InvalidAddress, parse_address};
 pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
-use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
+use crate::function::{Access, ByteSize, FunctionName, FunctionSpec, Peer};
 use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::MemoryReset;
 use crate::telemetry::LogInvocations;
@@ -115,6 +116,8 @@ pub struct HostConfig {
     pub identity: Identity,
     /// Directories that functions may mount, by name.
     pub mounts: BTreeMap<String, Mountable>,
+    /// Whom functions may list as their `sockets`.
+    pub sockets: Vec<Peer>,
     /// How long events in flight may take to end after a signal. 0–15 min.
     pub drain_timeout: Duration,
 }
@@ -228,6 +231,7 @@ impl Default for HostConfig {
             log: LogConfig::default(),
             identity: Identity::default(),
             mounts: BTreeMap::new(),
+            sockets: Vec::new(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }

@@ -4,6 +4,7 @@ pub mod events;
 mod mount;
 mod name;
 pub mod pattern;
+mod peer;
 pub mod schedule;
 mod spec;
 mod units;
@@ -11,6 +12,7 @@ mod units;
 pub use events::{AsyncPolicy, Destination, Missed, Overlap, QueueMapping, Schedule};
 pub use mount::{Access, Mount};
 pub use name::{FunctionName, InvalidName};
+pub use peer::{InvalidPeer, Peer, Protocol};
 pub use spec::{
     ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_PROVISIONED,
     DEFAULT_TIMEOUT, DEFAULT_WEIGHT, FUEL_PER_SECOND, Fuel, FunctionSpec, Isolation, LOG_RANGE,

@@ -41,6 +41,8 @@ pub use version::{Lease, Version};
 
 use crate::capability;
 use crate::capability::files::{Mounts, Space};
+pub use crate::capability::own_addresses::OwnAddresses;
+use crate::capability::sockets::Reach;
 use crate::function::FunctionSpec;
 use crate::invocation::Outbox;
 use crate::telemetry::{Level, Telemetry};
@@ -112,6 +114,7 @@ pub struct Runtime {
     /// The state directory: no guest's.
     state: PathBuf,
     scratch: Arc<Space>,
+    own_addresses: Arc<OwnAddresses>,
     ticker: engine::Ticker,
 }
 
@@ -172,6 +175,7 @@ impl Runtime {
             memory_reset,
             state,
             scratch,
+            own_addresses: Arc::default(),
         })
     }
 
@@ -179,6 +183,12 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// The addresses that this host serves: to be told, so that no guest reaches them.
+    #[must_use]
+    pub fn own_addresses(&self) -> &OwnAddresses {
+        &self.own_addresses
     }
 
     /// Says so if the disk has less room than scratch directories may take.
@@ -283,6 +293,7 @@ impl Runtime {
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
             mounts,
+            reach: Reach::new(&spec.sockets, &self.own_addresses),
             spec,
         });
         let version = Arc::new(Version::new(

@@ -13,6 +13,7 @@ mod limits;
 mod mounts;
 mod scene;
 mod scratch;
+mod sockets;
 mod structure;
 mod twins;
 mod wat;

@@ -1,6 +1,6 @@
 //! The part of WASI 0.2 and 0.3 that every guest may import: what a standard library
 //! links in, and nothing that reaches out of the sandbox. Files are in
-//! [`super::files`]. Sockets: none.
+//! [`super::files`], sockets in [`super::sockets`].
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiCtx, WasiView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use super::sockets::{self, Reach};
 use super::stdio::{Output, Stdio, Stream};
 use crate::function::FunctionSpec;
 use crate::runtime::State;
@@ -56,8 +57,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 }
 
 /// The context of one instance.
-pub(crate) fn context(spec: &FunctionSpec, output: &Arc<Output>) -> WasiCtx {
-    WasiCtx::builder()
+pub(crate) fn context(spec: &FunctionSpec, reach: &Arc<Reach>, output: &Arc<Output>) -> WasiCtx {
+    let mut builder = WasiCtx::builder();
+    sockets::allow(&mut builder, reach);
+    builder
         .envs(&spec.environment)
         .stdout(Stdio::new(output, Stream::Stdout))
         .stderr(Stdio::new(output, Stream::Stderr))

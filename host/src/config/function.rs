@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::document::{Field, Section};
 use super::events::References;
 use super::routes::Routes;
-use super::{HostConfig, Places, Sources, mounts, values};
+use super::{HostConfig, Places, Sources, mounts, sockets, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD,
     DEFAULT_PROVISIONED, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec,
@@ -106,6 +106,7 @@ impl<'a> Reader<'a, '_> {
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),
             scratch: self.scratch(section),
+            sockets: sockets::read(section, &self.host.sockets),
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Field, Section};
 use super::{
     AdminConfig, AdmissionConfig, HostConfig, HttpConfig, Identity, LogConfig, MetricsConfig,
-    Overrides, RuntimeConfig, Sources, mounts,
+    Overrides, RuntimeConfig, Sources, mounts, sockets,
 };
 use crate::function::{ByteSize, MEMORY_RANGE};
 use crate::runtime::MemoryReset;
@@ -69,6 +69,7 @@ pub(super) fn read(section: &Section<'_>, folder: &Path, sources: Sources<'_>) -
         },
         identity: identity(section, default.identity),
         mounts: mounts::mountable(section, folder, sources.values),
+        sockets: sockets::ceiling(section),
         drain_timeout: overrides.drain_timeout.unwrap_or(drain_timeout),
     };
     if let Some(drain) = overrides.drain_timeout

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::function::{
-    AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Route, RouteMethod, Secret,
+    AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Peer, Route, RouteMethod, Secret,
 };
 
 mod events;
@@ -83,6 +83,10 @@ fn function(lines: &str) -> String {
     format!("[function.f]\ncomponent = \"ok.wasm\"\n{lines}\n")
 }
 
+fn peer(text: &str) -> Peer {
+    Peer::parse(text).unwrap()
+}
+
 fn host(lines: &str) -> String {
     format!("[host]\n{lines}\n")
 }
@@ -106,6 +110,7 @@ fn every_key_of_the_host_counts() {
         memory-budget = "4GiB"
         max-memory = "1GiB"
         scratch-budget = "2GiB"
+        sockets = ["tcp://10.0.0.5:5432", "udp://[fd00::53]:53"]
         ready = 20
         drain-timeout = "5s"
         header-timeout = "1s"
@@ -157,6 +162,9 @@ fn every_key_of_the_host_counts() {
             region: "box-7".to_owned(),
         },
         mounts: BTreeMap::new(),
+        sockets: ["tcp://10.0.0.5:5432", "udp://[fd00::53]:53"]
+            .map(peer)
+            .into(),
         drain_timeout: Duration::from_secs(5),
     };
     assert_eq!(Folder::new().ok(text).host, expected);
@@ -168,6 +176,8 @@ fn every_key_of_a_function_counts() {
     folder.file("motd.txt", b"hi\n");
     folder.file("secrets/db", b"pass\r\n");
     let text = r#"
+        [host]
+        sockets = "tcp://10.0.0.5:5432"
         [function.second]
         component = "ok.wasm"
 
@@ -181,6 +191,7 @@ fn every_key_of_a_function_counts() {
         log-limit = "0"
         isolation = "reuse"
         scratch = "64MiB"
+        sockets = "tcp://10.0.0.5:5432"
         reserved-concurrency = 100
         provisioned = 7
         weight = 50
@@ -241,6 +252,7 @@ fn every_key_of_a_function_counts() {
                 .into(),
             mounts: Vec::new(),
             scratch: Some(ByteSize::mib(64)),
+            sockets: vec![peer("tcp://10.0.0.5:5432")],
             routes: vec![
                 route(Some("api.example.com"), only("GET"), "/users/{id}"),
                 route(Some("api.example.com"), only("POST"), "/users/{id}"),
@@ -610,7 +622,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `environment`, \
-             `secrets`, `mount`, `scratch`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
+             `secrets`, `mount`, `scratch`, `sockets`, `http`, `sends-to`, `invokes`, `async`, `queue` and `schedule`",
         ),
         // Names.
         (

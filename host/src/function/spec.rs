@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName, Mount};
+use super::{ByteSize, FunctionName, Mount, Peer};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -217,6 +217,8 @@ pub struct FunctionSpec {
     pub mounts: Vec<Mount>,
     /// What an instance's scratch directory may hold. None: it has none.
     pub scratch: Option<ByteSize>,
+    /// Whom it may reach with sockets.
+    pub sockets: Vec<Peer>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -247,6 +249,7 @@ impl FunctionSpec {
             secrets: Vec::new(),
             mounts: Vec::new(),
             scratch: None,
+            sockets: Vec::new(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

@@ -12,6 +12,7 @@ use super::engine::Clock;
 use super::turns::{Seat, Share};
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
+use crate::capability::sockets::{Reach, Sockets};
 use crate::capability::{self, stdio::Output};
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
@@ -41,6 +42,8 @@ pub struct Common {
     pub metrics: Arc<FunctionMetrics>,
     /// The directories that it mounts, open.
     pub(crate) mounts: Mounts,
+    /// Whom it may reach with sockets.
+    pub(crate) reach: Arc<Reach>,
 }
 
 /// The invocation an instance works on.
@@ -74,6 +77,8 @@ pub struct State {
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
+    /// After the table, too: their room is free when they are closed.
+    pub(crate) sockets: Sockets,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
@@ -102,6 +107,7 @@ impl State {
             posting: Arc::default(),
             table,
             held: Held::default(),
+            sockets: Sockets::default(),
             wasi: None,
             http: Http::new(),
             output: None,
@@ -142,7 +148,11 @@ impl WasiView for State {
             let made = Output::new(Arc::clone(common));
             made.begin(current.as_ref().map(|current| &current.call));
             *output = Some(Arc::clone(&made));
-            Box::new(capability::wasi::context(&common.spec, &made))
+            Box::new(capability::wasi::context(
+                &common.spec,
+                &common.reach,
+                &made,
+            ))
         });
         WasiCtxView { ctx, table }
     }
