@@ -67,6 +67,7 @@ impl Host {
             mapped: READY,
             rest_after: Duration::from_secs(3600),
             max_memory: ByteSize::mib(128).0,
+            scratch_budget: 0,
             memory_reset,
             memory_budget: ByteSize::mib(1024).0,
             cores: 1,

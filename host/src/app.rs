@@ -210,6 +210,7 @@ impl App {
                 mapped: host.runtime.mapped,
                 rest_after: host.runtime.rest_after,
                 max_memory: host.runtime.max_memory.0,
+                scratch_budget: host.runtime.scratch_budget.0,
                 memory_reset: host.runtime.memory_reset,
                 memory_budget: budget,
                 cores,
@@ -235,8 +236,14 @@ impl App {
             concurrency: host.admission.concurrency,
         };
 
+        let configured = [host.http.listen, host.admin.listen];
+        let configured = configured.into_iter().chain(host.metrics.listen);
+        parts.runtime.own_addresses().set(configured);
         let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
+        if config.functions.iter().any(|spec| spec.scratch.is_some()) {
+            parts.runtime.check_scratch();
+        }
         let admission = Admission::new(
             parts.concurrency,
             host.admission.wait,
@@ -265,6 +272,8 @@ impl App {
 
         // Before any function serves.
         egress.listens_on(vec![addresses.http, addresses.admin, addresses.metrics]);
+        let bound = [addresses.http, addresses.admin, addresses.metrics];
+        parts.runtime.own_addresses().set(bound);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);
@@ -533,7 +542,10 @@ impl App {
             api.iter().for_each(JoinHandle::abort);
         }
         // What is left on the cores ends here, and is recorded as cancelled.
-        tokio::task::block_in_place(|| cores.stop());
+        tokio::task::block_in_place(|| {
+            cores.stop();
+            parts.runtime.end();
+        });
         keeper.abort();
         parts.telemetry.log.host(Level::Info, "drained");
         in_time

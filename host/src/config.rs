@@ -21,6 +21,7 @@ mod mounts;
 mod problem;
 mod queue;
 mod routes;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -40,7 +41,7 @@ pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
 use crate::function::egress::{Rule, Scheme};
-use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
+use crate::function::{Access, ByteSize, FunctionName, FunctionSpec, Peer};
 use crate::key_value::{BucketName, Quota};
 use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::{Inspected, MemoryReset};
@@ -59,6 +60,8 @@ pub const DEFAULT_CONCURRENCY: u32 = 1000;
 pub const DEFAULT_ADMISSION_WAIT: Duration = Duration::from_millis(100);
 /// All that a 32-bit guest can address: no ceiling but the budget.
 pub const DEFAULT_MAX_MEMORY: ByteSize = ByteSize::mib(4096);
+/// For all scratch directories together: two of Lambda's default size (`EphemeralStorage`).
+pub const DEFAULT_SCRATCH_BUDGET: ByteSize = ByteSize::mib(1024);
 /// Two for each of a hundred functions.
 pub const DEFAULT_READY: u32 = 200;
 /// Where an instance takes a while to make, so many events may come at once; and a few such
@@ -139,6 +142,8 @@ pub struct HostConfig {
     pub egress: EgressConfig,
     /// Directories that functions may mount, by name.
     pub mounts: BTreeMap<String, Mountable>,
+    /// Whom functions may list as their `sockets`.
+    pub sockets: Vec<Peer>,
     /// How long events in flight may take to end after a signal. 0–15 min.
     pub drain_timeout: Duration,
 }
@@ -208,6 +213,8 @@ pub struct RuntimeConfig {
     pub memory_budget: Option<ByteSize>,
     /// The most that a function may ask for as its `memory`.
     pub max_memory: ByteSize,
+    /// For the scratch directories of all instances together. 0–16 TiB.
+    pub scratch_budget: ByteSize,
     /// Ready instances over all functions. 0–10 000.
     pub ready: u32,
     /// Ready instances of a function that does not say how many it keeps. 0–1000.
@@ -280,6 +287,7 @@ impl Default for HostConfig {
             identity: Identity::default(),
             egress: EgressConfig::default(),
             mounts: BTreeMap::new(),
+            sockets: Vec::new(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -323,6 +331,7 @@ impl Default for RuntimeConfig {
         Self {
             memory_budget: None,
             max_memory: DEFAULT_MAX_MEMORY,
+            scratch_budget: DEFAULT_SCRATCH_BUDGET,
             ready: DEFAULT_READY,
             ready_per_function: DEFAULT_READY_PER_FUNCTION,
             ready_memory: None,

@@ -40,18 +40,21 @@ pub use inspect::{Inspected, Inspections, inspect, inspect_all};
 pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use slice::ask_for as ask_for_slice;
+pub(crate) use slice::go_behind;
 pub use state::{Common, State};
 pub use turns::Share;
 pub(crate) use turns::charged;
 pub use version::{Lease, Version};
 
 use crate::capability;
-use crate::capability::files::Mounts;
+use crate::capability::files::{Mounts, Space};
+pub use crate::capability::own_addresses::OwnAddresses;
+use crate::capability::sockets::Reach;
 use crate::egress::{self, Client};
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Level, Telemetry};
 use code::{Code, Codes, Rule};
 use compile::Note;
 use demand::{Bounds, FIRST};
@@ -79,6 +82,8 @@ pub struct RuntimeOptions {
     pub rest_after: Duration,
     /// The largest memory of a function, in bytes.
     pub max_memory: u64,
+    /// What the scratch directories of all instances may hold together, in bytes.
+    pub scratch_budget: u64,
     /// How memory is made new.
     pub memory_reset: MemoryReset,
     /// The host-wide budget in bytes.
@@ -144,6 +149,8 @@ pub struct Runtime {
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
     state: PathBuf,
+    scratch: Arc<Space>,
+    own_addresses: Arc<OwnAddresses>,
     ticker: engine::Ticker,
 }
 
@@ -166,6 +173,7 @@ impl Runtime {
             mapped,
             rest_after,
             max_memory,
+            scratch_budget,
             memory_reset,
             memory_budget,
             cores,
@@ -204,6 +212,8 @@ impl Runtime {
             rest_after,
         };
         let codes = Codes::new(engine, linker, cache, blocking, telemetry.clone(), rule);
+        let scratch =
+            Space::open(&state, scratch_budget, &telemetry).map_err(StartError::Scratch)?;
         Ok(Self {
             _ended: codes.ended.clone().drop_guard(),
             codes,
@@ -220,6 +230,8 @@ impl Runtime {
             arn_prefix,
             memory_reset,
             state,
+            scratch,
+            own_addresses: Arc::default(),
         })
     }
 
@@ -227,6 +239,27 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// The addresses that this host serves: to be told, so that no guest reaches them.
+    #[must_use]
+    pub fn own_addresses(&self) -> &OwnAddresses {
+        &self.own_addresses
+    }
+
+    /// Says so if the disk has less room than scratch directories may take.
+    pub fn check_scratch(&self) {
+        let Ok(free) = self.scratch.free() else {
+            return;
+        };
+        let budget = self.scratch.budget();
+        if free < budget {
+            let line = format!(
+                "functions may fill the disk of the state directory: {free} bytes are free, \
+                 and `scratch-budget` is {budget}"
+            );
+            self.telemetry.log.host(Level::Warn, &line);
+        }
     }
 
     /// How memory is made new on this machine.
@@ -283,6 +316,7 @@ impl Runtime {
                 Arc::clone(&self.egress),
                 self.telemetry.metrics.function(&spec.name),
             )),
+            reach: Reach::new(&spec.sockets, &self.own_addresses),
             spec,
         });
         let version = Arc::new(Version::new(
@@ -311,9 +345,9 @@ impl Runtime {
         spec: &FunctionSpec,
         code: &Arc<Code>,
     ) -> Result<(Mounts, Option<Note>), Vec<ComponentError>> {
-        let (mounts, state) = (spec.mounts.clone(), self.state.clone());
-        let code = Arc::clone(code);
-        let look_up = move || (Mounts::open(&mounts, &state), code.note());
+        let (spec, state) = (spec.clone(), self.state.clone());
+        let (scratch, code) = (Arc::clone(&self.scratch), Arc::clone(code));
+        let look_up = move || (Mounts::open(&spec, &state, &scratch), code.note());
         let (mounts, note) = self
             .codes
             .blocking
@@ -365,6 +399,15 @@ impl Runtime {
             // If one cannot be made now, the next event finds out why.
             let _ = self.make_ready(version).await;
         }
+    }
+
+    /// The host ends: drops the instances that wait, and has scratch directories emptied
+    /// as far as that goes in a second. Blocks.
+    pub fn end(&self) {
+        for version in self.shared.awake.each() {
+            version.retire();
+        }
+        self.scratch.end();
     }
 
     /// Deletes machine code that nobody needs any more. To be called when all

@@ -17,6 +17,8 @@ mod key_value;
 mod limits;
 mod mounts;
 mod scene;
+mod scratch;
+mod sockets;
 mod structure;
 mod twins;
 mod wat;

@@ -101,6 +101,7 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         mapped: 1,
         rest_after: Duration::from_secs(1),
         max_memory: 1 << 20,
+        scratch_budget: 0,
         memory_reset: MemoryReset::Memset,
         memory_budget: 64 << 20,
         cores: 1,

@@ -14,6 +14,7 @@ use super::turns::{Seat, Share};
 use crate::capability::console::Console;
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
+use crate::capability::sockets::{Reach, Sockets};
 use crate::capability::{self, stdio::Output};
 use crate::egress::Client;
 use crate::function::FunctionSpec;
@@ -51,6 +52,8 @@ pub struct Common {
     pub(crate) mounts: Mounts,
     /// Sends its requests to others.
     pub(crate) client: Arc<Client>,
+    /// Whom it may reach with sockets.
+    pub(crate) reach: Arc<Reach>,
 }
 
 /// The invocation an instance works on.
@@ -90,6 +93,8 @@ pub struct State {
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
+    /// After the table, too: their room is free when they are closed.
+    pub(crate) sockets: Sockets,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
@@ -124,6 +129,7 @@ impl State {
             http: Http::new(&common.client, deadline),
             table,
             held: Held::default(),
+            sockets: Sockets::default(),
             wasi: None,
             console: None,
             output: None,
@@ -219,7 +225,9 @@ impl WasiView for State {
         if self.wasi.is_none() {
             let console = self.common.is_command.then(|| self.console());
             let output = Arc::clone(self.output());
-            let context = capability::wasi::context(&self.common.spec, &output, console.as_ref());
+            let common = &self.common;
+            let console = console.as_ref();
+            let context = capability::wasi::context(&common.spec, &common.reach, &output, console);
             self.wasi = Some(Box::new(context));
         }
         let Self { table, wasi, .. } = self;

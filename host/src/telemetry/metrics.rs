@@ -63,6 +63,10 @@ pub struct Metrics {
     pub admission_waiting: IntGauge,
     /// Whether the disk of the queues is full.
     pub disk_full: IntGauge,
+    /// What scratch directories hold, in bytes.
+    pub scratch_used: IntGauge,
+    /// What they may hold, in bytes.
+    pub scratch_budget: IntGauge,
     memory_budget: IntGauge,
     memory_used: IntGauge,
     log_dropped: IntCounter,
@@ -407,6 +411,16 @@ impl Metrics {
                 r,
                 "dunlin_disk_full",
                 "1 while the disk of the queues has no room.",
+            )?,
+            scratch_used: gauge(
+                r,
+                "dunlin_scratch_used_bytes",
+                "What scratch directories hold.",
+            )?,
+            scratch_budget: gauge(
+                r,
+                "dunlin_scratch_budget_bytes",
+                "What they may hold together.",
             )?,
             memory_budget: gauge(
                 r,
