@@ -9,6 +9,7 @@ mod examples;
 mod harness;
 mod hostile;
 mod http;
+mod languages;
 mod limits;
 mod mounts;
 mod scene;
