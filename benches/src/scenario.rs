@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod greedy;
+pub mod languages;
 pub mod load;
 pub mod neighbour;
 pub mod startup;
