@@ -14,6 +14,7 @@ mod harness;
 mod hostile;
 mod http;
 mod key_value;
+mod languages;
 mod limits;
 mod mounts;
 mod scene;

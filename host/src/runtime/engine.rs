@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::budget::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+
 /// How often the epoch advances: a guest yields its core after one to two of
 /// these.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,11 +32,6 @@ const PAGEMAP_RESIDENT: usize = 2 << 20;
 /// The same for tables.
 const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
 
-/// Core instances, memories and tables that one component may have at most; the
-/// pool has as many for each slot, so that no function takes another's.
-const MAX_CORE_INSTANCES: u32 = 16;
-const MAX_MEMORIES: u32 = 16;
-const MAX_TABLES: u32 = 16;
 /// Memories that fit into the address space of a process (47 bits on x86-64),
 /// 4 GiB each, with a quarter to spare.
 const MEMORIES_IN_ALL: u32 = 24_576;
@@ -147,6 +144,7 @@ pub(crate) fn running_engine(
 ) -> wasmtime::Result<Engine> {
     let memories = (MEMORIES_IN_ALL / slots.max(1)).clamp(1, MAX_MEMORIES);
     let mut pool = PoolingAllocationConfig::new();
+    // As many for each slot as one component may have: no function takes another's.
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
         .total_memories(slots.saturating_mul(memories))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dunlin_tests::{Failure, Host, guest, wat_component};
 
-use crate::wat::{MEMORY, REALLOC, handler, http_component};
+use crate::wat::{MEMORY, REALLOC, handler, http_component, lift};
 
 #[track_caller]
 fn refused(component: &Path, keys: &str) -> Failure {
@@ -98,6 +98,41 @@ fn a_component_with_too_many_memories_is_refused() {
     says(&failure, &["memories"]);
     // There is nothing wrong with the disk.
     assert!(!failure.stderr.contains("disk"), "{failure:?}");
+}
+
+#[test]
+fn a_component_with_too_many_tables_is_refused() {
+    let tables = format!("{MEMORY} {}", "(table 1 funcref)".repeat(17));
+    let failure = refused(&starting(&tables, ""), "");
+    says(&failure, &["tables count of 17", "limit of 16"]);
+}
+
+/// A handler, and so many core instances beside its own.
+fn with_instances(more: usize) -> std::path::PathBuf {
+    let instances = "(core instance (instantiate $empty))".repeat(more);
+    wat_component(&format!(
+        r#"(component
+  (core module $empty)
+  {instances}
+  (core module $module {MEMORY} {REALLOC} {})
+  (core instance $core (instantiate $module))
+  {}
+)"#,
+        handler(""),
+        lift("$core")
+    ))
+}
+
+#[test]
+fn a_component_has_64_core_instances_at_most() {
+    // Python's has about forty.
+    let host = Host::builder()
+        .function("many", &with_instances(63), "")
+        .start();
+    assert_eq!(host.get("/many").status, 200);
+    host.stop();
+    let failure = refused(&with_instances(64), "");
+    says(&failure, &["65 core module instances", "maximum of 64"]);
 }
 
 #[test]
