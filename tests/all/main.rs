@@ -4,6 +4,7 @@ mod admin;
 mod capabilities;
 mod cli;
 mod drain;
+mod egress;
 mod events;
 mod examples;
 mod harness;

@@ -1,9 +1,11 @@
 //! The connections of one function.
 //!
-//! Who needs a connection takes one that rests, or opens one while there are fewer than the
-//! limit, or closes one that rests for somebody else, or waits. A connection of HTTP/1.1
-//! serves one request at a time and rests between; one of HTTP/2 serves all requests for its
-//! host at once.
+//! Who needs a connection first waits for a ticket, of which there are as many as there may
+//! be connections: whoever came first gets the next one. With it, one that rests is taken, or
+//! one is opened, for which another that rests is closed if there are too many. A connection
+//! of HTTP/1.1 serves one request at a time, which holds the ticket until its answer is read,
+//! and rests between. One of HTTP/2 holds a ticket for itself, and serves all requests for its
+//! host at once, which need none.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -46,17 +48,22 @@ const PING: Duration = Duration::from_secs(20);
 /// Connections, by whom they lead to.
 pub(super) struct Pool {
     state: Mutex<State>,
-    slots: Arc<Semaphore>,
+    tickets: Arc<Semaphore>,
+    /// How many tickets there are.
+    most: usize,
+    /// Connections of all functions.
     host: Arc<Semaphore>,
-    /// One rests, or one is gone.
-    changed: Notify,
-    open: IntGauge,
+    /// There is a connection that several may use.
+    shared: Notify,
+    gauge: IntGauge,
 }
 
 #[derive(Default)]
 struct State {
     resting: HashMap<Target, Vec<Resting>>,
     shared: HashMap<Target, Shared>,
+    /// Connections that are open, or about to be.
+    open: usize,
     next_id: u64,
 }
 
@@ -131,16 +138,17 @@ impl Drop for Using {
 
 /// Room for a connection, for as long as this lives.
 pub(super) struct Slot {
-    permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    /// Of a connection of HTTP/1.1, its request has it.
+    ticket: Option<OwnedSemaphorePermit>,
+    _host: OwnedSemaphorePermit,
     pool: Weak<Pool>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.permits.take());
         if let Some(pool) = self.pool.upgrade() {
-            pool.open.dec();
-            pool.changed.notify_one();
+            pool.state().open -= 1;
+            pool.gauge.dec();
         }
     }
 }
@@ -154,13 +162,14 @@ pub(super) enum Found {
 }
 
 impl Pool {
-    pub(super) fn new(connections: usize, host: Arc<Semaphore>, open: IntGauge) -> Arc<Self> {
+    pub(super) fn new(connections: usize, host: Arc<Semaphore>, gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
-            slots: Arc::new(Semaphore::new(connections)),
+            tickets: Arc::new(Semaphore::new(connections)),
+            most: connections,
             host,
-            changed: Notify::new(),
-            open,
+            shared: Notify::new(),
+            gauge,
         })
     }
 
@@ -175,40 +184,63 @@ impl Pool {
         fresh: bool,
         by: Instant,
     ) -> Result<Found, Error> {
-        loop {
-            // From before the look: what changes right after it is not missed.
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if !fresh && let Some(lease) = self.take(target) {
+        let ticket = loop {
+            // From before the look: what comes right after it is not missed.
+            let mut shared = pin!(self.shared.notified());
+            shared.as_mut().enable();
+            if !fresh && let Some(lease) = self.take_shared(target) {
                 return Ok(Found::Connection(lease));
             }
-            if let Ok(own) = Arc::clone(&self.slots).try_acquire_owned() {
-                let host = timeout_at(by.into(), Arc::clone(&self.host).acquire_owned()).await;
-                let host = host.map_err(|_| Error::Limit)?;
-                let host = host.expect("it is never closed");
-                self.open.inc();
-                return Ok(Found::Room(Slot {
-                    permits: Some((own, host)),
-                    pool: Arc::downgrade(self),
-                }));
+            if let Ok(ticket) = Arc::clone(&self.tickets).try_acquire_owned() {
+                break ticket;
             }
-            self.make_room();
-            let waited = timeout_at(by.into(), changed).await;
-            waited.map_err(|_| Error::Limit)?;
+            self.close_unused();
+            tokio::select! {
+                ticket = Arc::clone(&self.tickets).acquire_owned() => {
+                    break ticket.expect("it is never closed");
+                }
+                () = shared => {}
+                () = sleep_until(by.into()) => return Err(Error::Limit),
+            }
+        };
+        if !fresh {
+            // It may have come while we waited.
+            if let Some(lease) = self.take_shared(target) {
+                return Ok(Found::Connection(lease));
+            }
+            if let Some(connection) = self.take_resting(target) {
+                let lease = Lease::own(self, target, connection, ticket, true);
+                return Ok(Found::Connection(lease));
+            }
         }
+        self.make_room();
+        let host = timeout_at(by.into(), Arc::clone(&self.host).acquire_owned()).await;
+        let host = host.map_err(|_| Error::Limit)?.expect("it is never closed");
+        self.state().open += 1;
+        self.gauge.inc();
+        Ok(Found::Room(Slot {
+            ticket: Some(ticket),
+            _host: host,
+            pool: Arc::downgrade(self),
+        }))
     }
 
-    /// A connection that rests; one of this core first.
-    fn take(self: &Arc<Self>, target: &Target) -> Option<Lease> {
+    /// A connection of HTTP/2.
+    fn take_shared(self: &Arc<Self>, target: &Target) -> Option<Lease> {
         let mut state = self.state();
-        if let Some(shared) = state.shared.get(target) {
-            if !shared.sender.is_closed() {
-                let shared = shared.clone();
-                drop(state);
-                return Some(Lease::shared(self, target, shared, true));
-            }
+        let shared = state.shared.get(target)?;
+        if shared.sender.is_closed() {
             state.shared.remove(target);
+            return None;
         }
+        let shared = shared.clone();
+        drop(state);
+        Some(Lease::shared(self, target, shared, true))
+    }
+
+    /// A connection of HTTP/1.1 that rests; one of this core first.
+    fn take_resting(&self, target: &Target) -> Option<Http1> {
+        let mut state = self.state();
         let resting = state.resting.get_mut(target)?;
         // Those that are closed already go: their drivers look after the rest.
         let closed = |it: &Resting| it.connection.sender.is_closed();
@@ -222,27 +254,35 @@ impl Pool {
         if resting.is_empty() {
             state.resting.remove(target);
         }
-        drop(state);
-        taken.map(|it| Lease::own(self, target, it.connection, true))
+        taken.map(|it| it.connection)
     }
 
-    /// Closes the connection that has rested longest, whoever it leads to.
+    /// Closes the connection that has rested longest, whoever it leads to, if there are as
+    /// many as there may be.
     fn make_room(&self) {
         let mut state = self.state();
+        if state.open < self.most {
+            return;
+        }
         let oldest = state
             .resting
             .iter()
             .filter_map(|(target, all)| Some((target, all.first()?.since)))
             .min_by_key(|(_, since)| *since);
-        if let Some((target, _)) = oldest {
-            let target = target.clone();
-            let all = state.resting.get_mut(&target).expect("it was just there");
-            all.remove(0);
-            if all.is_empty() {
-                state.resting.remove(&target);
-            }
+        let Some((target, _)) = oldest else {
             return;
+        };
+        let target = target.clone();
+        let all = state.resting.get_mut(&target).expect("it was just there");
+        all.remove(0);
+        if all.is_empty() {
+            state.resting.remove(&target);
         }
+    }
+
+    /// Closes a connection of HTTP/2 that nobody uses: somebody else needs its ticket.
+    fn close_unused(&self) {
+        let mut state = self.state();
         let unused = state.shared.iter().find(|(_, it)| it.usage.is_resting());
         if let Some((target, _)) = unused {
             let target = target.clone();
@@ -267,9 +307,13 @@ impl Pool {
         self: &Arc<Self>,
         target: &Target,
         opened: Opened,
-        slot: Slot,
+        mut slot: Slot,
     ) -> Result<Lease, Error> {
         let Opened { stream, is_http2 } = opened;
+        let ticket = match is_http2 {
+            true => None,
+            false => slot.ticket.take(),
+        };
         let io = TokioIo::new(stream);
         let id = {
             let mut state = self.state();
@@ -309,7 +353,7 @@ impl Pool {
             drop(state);
             tokio::spawn(driver.drive(connection));
             if first {
-                self.changed.notify_waiters();
+                self.shared.notify_waiters();
             }
             return Ok(lease);
         }
@@ -330,7 +374,8 @@ impl Pool {
                 sender,
                 usage,
             };
-            Lease::own(self, target, connection, false)
+            let ticket = ticket.expect("room for a connection has a ticket");
+            Lease::own(self, target, connection, ticket, false)
         };
         Ok(lease)
     }
@@ -343,7 +388,6 @@ impl Pool {
             .entry(target)
             .or_default()
             .push(resting);
-        self.changed.notify_one();
     }
 
     /// A connection is gone.
@@ -406,6 +450,8 @@ pub(super) struct Lease {
     target: Target,
     sender: Sender,
     using: Using,
+    /// Of a connection of HTTP/1.1.
+    ticket: Option<OwnedSemaphorePermit>,
     /// Whether it served before.
     pub(super) is_reused: bool,
 }
@@ -423,8 +469,15 @@ pub(super) struct Unsent {
 }
 
 impl Lease {
-    fn own(pool: &Arc<Pool>, target: &Target, connection: Http1, is_reused: bool) -> Self {
+    fn own(
+        pool: &Arc<Pool>,
+        target: &Target,
+        connection: Http1,
+        ticket: OwnedSemaphorePermit,
+        is_reused: bool,
+    ) -> Self {
         Self {
+            ticket: Some(ticket),
             pool: Arc::downgrade(pool),
             target: target.clone(),
             using: Using::of(&connection.usage),
@@ -438,6 +491,7 @@ impl Lease {
             pool: Arc::downgrade(pool),
             target: target.clone(),
             using: Using::of(&shared.usage),
+            ticket: None,
             sender: Sender::Http2(shared.sender),
             is_reused,
         }
@@ -479,14 +533,17 @@ impl Lease {
             target,
             sender,
             using,
+            ticket,
             ..
         } = self;
         drop(using);
         let (Sender::Http1(mut connection), Some(pool)) = (sender, pool.upgrade()) else {
             return;
         };
+        // The ticket goes last: who gets it finds the connection.
         if connection.sender.is_ready() {
-            return pool.rests(target, connection);
+            pool.rests(target, connection);
+            return drop(ticket);
         }
         // A host that ends drops what runs outside of its runtimes.
         let Ok(here) = Handle::try_current() else {
@@ -497,6 +554,7 @@ impl Lease {
             if matches!(settled.await, Ok(Ok(()))) {
                 pool.rests(target, connection);
             }
+            drop(ticket);
         });
     }
 }

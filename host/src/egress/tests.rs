@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::resolve::Resolving;
 use super::*;
-use crate::function::egress::Rule;
+use crate::function::egress::{DEFAULT_CONNECT_TIMEOUT, Rule};
 use crate::function::{ByteSize, Egress, FunctionName};
 use crate::telemetry::{LogWriter, Metrics};
 
@@ -884,4 +884,35 @@ async fn the_log_names_what_was_denied_and_does_not_flood() {
     assert!(!text.contains("/path"), "{text}");
     assert_eq!(text.lines().count(), 10, "{text}");
     assert_eq!(bench.counted("denied"), 100);
+}
+
+#[tokio::test]
+async fn who_waits_longest_gets_the_next_connection() {
+    let (address, accepted) = server(answers).await;
+    let bench = bench(Egress {
+        connections: 2,
+        requests: 6,
+        ..loopback()
+    });
+    let url = format!("http://{address}/");
+    // Many are under way, and their answers are read in order: none is overtaken by one
+    // whose answer is read after it.
+    let mut all = Vec::new();
+    for _ in 0..40 {
+        let (client, url) = (Arc::clone(&bench.client), url.clone());
+        all.push(tokio::spawn(async move {
+            client.send(get(&url), options()).await
+        }));
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    for response in all {
+        let response = response.await.unwrap().unwrap();
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "ok"
+        );
+    }
+    assert!(begun.elapsed() < DEFAULT_CONNECT_TIMEOUT);
+    assert!(accepted.load(Ordering::Relaxed) <= 2);
 }

@@ -10,8 +10,6 @@ use crate::bindings::fetch::types::{
 
 /// What is read of a body at once.
 const CHUNK: u64 = 64 << 10;
-/// What a stream takes at once, at most (`blocking-write-and-flush`).
-const MOST_WRITTEN: usize = 4096;
 
 pub(super) struct Pending(FutureIncomingResponse);
 
@@ -70,26 +68,27 @@ pub(super) fn start(request: Builder) -> Result<Pending, FetchError> {
         "the path of its URL",
     )?;
 
-    let options = RequestOptions::new();
+    // A host may keep options that nobody needs for as long as the instance lives.
+    let has_wishes = timeouts.connect.is_some()
+        || timeouts.first_byte.is_some()
+        || timeouts.between_bytes.is_some();
+    let options = has_wishes.then(RequestOptions::new);
     let nanos = |time: Option<std::time::Duration>| {
         time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
     };
-    set(
-        options.set_connect_timeout(nanos(timeouts.connect)),
-        "its timeouts",
-    )?;
-    set(
-        options.set_first_byte_timeout(nanos(timeouts.first_byte)),
-        "its timeouts",
-    )?;
-    let between = nanos(timeouts.between_bytes);
-    set(options.set_between_bytes_timeout(between), "its timeouts")?;
+    if let Some(options) = &options {
+        let (connect, first) = (nanos(timeouts.connect), nanos(timeouts.first_byte));
+        set(options.set_connect_timeout(connect), "its timeouts")?;
+        set(options.set_first_byte_timeout(first), "its timeouts")?;
+        let between = nanos(timeouts.between_bytes);
+        set(options.set_between_bytes_timeout(between), "its timeouts")?;
+    }
 
     let sink = match body.is_empty() {
         true => None,
         false => Some(outgoing.body().map_err(|()| invalid("its body"))?),
     };
-    let pending = handle(outgoing, Some(options)).map_err(error)?;
+    let pending = handle(outgoing, options).map_err(error)?;
     if let Some(sink) = sink {
         write(sink, &body)?;
     }
@@ -100,10 +99,21 @@ pub(super) fn start(request: Builder) -> Result<Pending, FetchError> {
 /// the answer.
 fn write(sink: OutgoingBody, body: &[u8]) -> Result<(), FetchError> {
     let stream = sink.write().expect("the stream is taken once");
-    for part in body.chunks(MOST_WRITTEN) {
-        if stream.blocking_write_and_flush(part).is_err() {
+    let mut rest = body;
+    while !rest.is_empty() {
+        let Ok(room) = stream.check_write() else {
+            return Ok(());
+        };
+        if room == 0 {
+            stream.subscribe().block();
+            continue;
+        }
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let (part, after) = rest.split_at(room.min(rest.len()));
+        if stream.write(part).is_err() {
             return Ok(());
         }
+        rest = after;
     }
     drop(stream);
     OutgoingBody::finish(sink, None).map_err(error)
@@ -167,11 +177,22 @@ impl Body {
                     let text = why.to_debug_string();
                     drop(why);
                     self.stream = None;
-                    return Err(code.map_or(FetchError::Broken(text), error));
+                    return Err(code.map_or_else(|| body_error(text), error));
                 }
             }
         }
         Ok(None)
+    }
+}
+
+/// wasmtime 48 has no code for what fails within a body, only its text.
+fn body_error(text: String) -> FetchError {
+    if text.contains("body size exceeds limit") {
+        FetchError::TooLarge
+    } else if text.contains("timeout") {
+        FetchError::Timeout("the answer's body")
+    } else {
+        FetchError::Broken(text)
     }
 }
 

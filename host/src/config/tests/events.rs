@@ -539,9 +539,9 @@ fn a_destination_that_is_none_is_said_with_the_key_that_it_has() {
         panic!("{found:?}");
     };
     assert!(destination.contains("does not name exactly one destination"));
-    assert!(
-        key.contains("on-failure.topic: unknown key; the keys here are `queue`, `function` and `http`")
-    );
+    assert!(key.contains(
+        "on-failure.topic: unknown key; the keys here are `queue`, `function` and `http`"
+    ));
 }
 
 #[test]
