@@ -95,6 +95,8 @@ struct Usage {
     requests: AtomicUsize,
     /// When the last of them ended.
     since: Mutex<Instant>,
+    /// It serves nobody any more.
+    ended: Notify,
 }
 
 impl Usage {
@@ -102,6 +104,7 @@ impl Usage {
         Arc::new(Self {
             requests: AtomicUsize::new(0),
             since: Mutex::new(Instant::now()),
+            ended: Notify::new(),
         })
     }
 
@@ -133,6 +136,18 @@ impl Drop for Using {
     fn drop(&mut self) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// An answer that is not read yet: dropped, it ends its connection at once, whatever that
+/// waits for: its other side may read nothing of the request for as long as it likes.
+struct Unread(Option<Arc<Usage>>);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let Some(usage) = &self.0 {
+            usage.ended.notify_one();
+        }
     }
 }
 
@@ -422,6 +437,7 @@ impl Driver {
             tokio::select! {
                 // Who has a request on it is told by it what went wrong.
                 _ = &mut connection => break,
+                () = self.usage.ended.notified() => break,
                 () = sleep_until(self.usage.ends().into()) => {
                     if self.usage.is_resting() && self.usage.ends() <= Instant::now() {
                         break;
@@ -452,6 +468,7 @@ pub(super) struct Lease {
     using: Using,
     /// Of a connection of HTTP/1.1.
     ticket: Option<OwnedSemaphorePermit>,
+    unread: Unread,
     /// Whether it served before.
     pub(super) is_reused: bool,
 }
@@ -478,6 +495,7 @@ impl Lease {
     ) -> Self {
         Self {
             ticket: Some(ticket),
+            unread: Unread(Some(Arc::clone(&connection.usage))),
             pool: Arc::downgrade(pool),
             target: target.clone(),
             using: Using::of(&connection.usage),
@@ -492,6 +510,7 @@ impl Lease {
             target: target.clone(),
             using: Using::of(&shared.usage),
             ticket: None,
+            unread: Unread(None),
             sender: Sender::Http2(shared.sender),
             is_reused,
         }
@@ -534,8 +553,10 @@ impl Lease {
             sender,
             using,
             ticket,
+            mut unread,
             ..
         } = self;
+        unread.0 = None;
         drop(using);
         let (Sender::Http1(mut connection), Some(pool)) = (sender, pool.upgrade()) else {
             return;

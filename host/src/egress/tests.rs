@@ -916,3 +916,28 @@ async fn who_waits_longest_gets_the_next_connection() {
     assert!(begun.elapsed() < DEFAULT_CONNECT_TIMEOUT);
     assert!(accepted.load(Ordering::Relaxed) <= 2);
 }
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_let_go_in_time() {
+    let (address, _) = server(|stream| async move {
+        let _held = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let bench = bench(Egress {
+        first_byte_timeout: Duration::from_millis(200),
+        ..loopback()
+    });
+    let (parts, body) = mpsc::channel::<Bytes>(1);
+    let body = Outgoing::new(streamed(body), Alive::default());
+    let request = Request::post(format!("http://{address}/"))
+        .body(body)
+        .unwrap();
+    let client = Arc::clone(&bench.client);
+    let sent = tokio::spawn(async move { client.send(request, options()).await.map(|_| ()) });
+    let part = Bytes::from(vec![b'x'; 1 << 20]);
+    let written = async { while parts.send(part.clone()).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    let error = sent.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::ResponseTimeout), "{error:?}");
+}
