@@ -67,6 +67,7 @@ impl Host {
             mapped: READY,
             rest_after: Duration::from_secs(3600),
             max_memory: ByteSize::mib(128).0,
+            scratch_budget: 0,
             memory_reset,
             memory_budget: ByteSize::mib(1024).0,
             cores: 1,
@@ -76,8 +77,9 @@ impl Host {
             buckets: Arc::new(buckets),
             arn_prefix: "arn:aws:lambda:edge-1:123456789012:function:".into(),
         };
+        let nowhere = Arc::new(dunlin::egress::Shared::nowhere(telemetry.log.clone()));
         Self {
-            runtime: Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox))
+            runtime: Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox), nowhere)
                 .expect("the runtime starts"),
             telemetry,
             cores: Cores::start(1).expect("a core starts"),
@@ -141,7 +143,7 @@ fn check(answer: &Answer) {
 }
 
 /// Leases, calls and gives back, without the dispatcher.
-async fn direct(version: &Arc<Version>, event: &Event) {
+async fn direct(version: &Arc<Version>) {
     let mut usage = Usage::default();
     let mut lease = version
         .lease(deadline(), &mut usage.cpu)
@@ -149,7 +151,7 @@ async fn direct(version: &Arc<Version>, event: &Event) {
         .expect("there is room for an instance");
     let (answer, sound) = lease
         .instance()
-        .call(event, Call::new(Trigger::Http), deadline(), &mut usage)
+        .call(event(), Call::new(Trigger::Http), deadline(), &mut usage)
         .await;
     check(&answer.expect("hello answers"));
     version.give_back(lease, sound, &mut usage.cpu);
@@ -197,10 +199,9 @@ fn instantiate(criterion: &mut Criterion) {
             bencher.iter_custom(|count| {
                 let version = Arc::clone(&version);
                 host.on_core(async move {
-                    let event = event();
                     let began = Instant::now();
                     for _ in 0..count {
-                        direct(&version, &event).await;
+                        direct(&version).await;
                     }
                     began.elapsed()
                 })
@@ -216,10 +217,9 @@ fn reuse(criterion: &mut Criterion) {
         bencher.iter_custom(|count| {
             let version = Arc::clone(&version);
             host.on_core(async move {
-                let event = event();
                 let began = Instant::now();
                 for _ in 0..count {
-                    direct(&version, &event).await;
+                    direct(&version).await;
                 }
                 began.elapsed()
             })
@@ -244,13 +244,12 @@ fn dispatch(criterion: &mut Criterion) {
             let version = Arc::clone(&version);
             let (dispatcher, function) = (Arc::clone(&dispatcher), Arc::clone(&function));
             host.on_core(async move {
-                let event = event();
                 let (mut through, mut past) = (Vec::new(), Vec::new());
                 for _ in 0..PAIRS * count {
                     let began = Instant::now();
                     invoke(&dispatcher, &function).await;
                     let between = Instant::now();
-                    direct(&version, &event).await;
+                    direct(&version).await;
                     past.push(between.elapsed());
                     through.push(between - began);
                 }

@@ -76,7 +76,9 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(own.with_file_name(name))
 }
 
-fn target_dir() -> PathBuf {
+/// The folder that cargo builds into.
+#[must_use]
+pub fn target_dir() -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     root().join(folder)
 }

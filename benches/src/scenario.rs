@@ -3,6 +3,7 @@
 pub mod density;
 pub mod events;
 pub mod greedy;
+pub mod languages;
 pub mod load;
 pub mod neighbour;
 pub mod startup;

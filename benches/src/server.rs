@@ -44,6 +44,8 @@ pub struct Server {
     child: Child,
     /// When its process was started.
     pub started: Instant,
+    /// How long it took from then until it said that it listens.
+    pub started_in: Duration,
     /// The address it serves HTTP on.
     pub http: SocketAddr,
     /// The address of the host's APIs.
@@ -125,6 +127,7 @@ impl Server {
         let mut server = Self {
             child,
             started,
+            started_in: Duration::ZERO,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
             metrics: None,
@@ -142,6 +145,7 @@ impl Server {
             };
             if let Some(http) = READY.iter().find_map(|ready| address(&line, ready)) {
                 server.http = http;
+                server.started_in = started.elapsed();
                 server.admin = address(&line, "admin=http://");
                 server.metrics = address(&line, "metrics=http://");
                 return Ok(server);

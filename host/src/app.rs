@@ -34,6 +34,7 @@ use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
 use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problem, Problems, Signatures};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
+use crate::egress::{self, Roots, SystemResolver};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
 use crate::key_value::{self, Buckets};
@@ -45,7 +46,7 @@ use crate::runtime::{
 };
 use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
-use crate::trigger::asynchronous::{HostOutbox, Intake, Surroundings};
+use crate::trigger::asynchronous::{Deliveries, HostOutbox, Intake, Surroundings};
 use crate::trigger::feed::Feeds;
 use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
 use crate::trigger::schedule::{Scheduler, Timetable};
@@ -194,6 +195,12 @@ impl App {
             || budget / 100 * DEFAULT_READY_MEMORY_PERCENT,
             |memory| memory.0,
         );
+        let egress = Arc::new(egress::Shared::new(
+            Arc::new(SystemResolver::new(Handle::current())),
+            Roots::new(host.egress.roots.clone()),
+            host.egress.connections as usize,
+            telemetry.log.clone(),
+        ));
         let runtime = Runtime::start(
             RuntimeOptions {
                 slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
@@ -203,6 +210,7 @@ impl App {
                 mapped: host.runtime.mapped,
                 rest_after: host.runtime.rest_after,
                 max_memory: host.runtime.max_memory.0,
+                scratch_budget: host.runtime.scratch_budget.0,
                 memory_reset: host.runtime.memory_reset,
                 memory_budget: budget,
                 cores,
@@ -217,6 +225,7 @@ impl App {
             },
             telemetry.clone(),
             Arc::new(outbox),
+            Arc::clone(&egress),
         )?;
         let keys = vec![Credentials::load_or_create(state.path())?];
         let parts = Parts {
@@ -227,8 +236,14 @@ impl App {
             concurrency: host.admission.concurrency,
         };
 
+        let configured = [host.http.listen, host.admin.listen];
+        let configured = configured.into_iter().chain(host.metrics.listen);
+        parts.runtime.own_addresses().set(configured);
         let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
+        if config.functions.iter().any(|spec| spec.scratch.is_some()) {
+            parts.runtime.check_scratch();
+        }
         let admission = Admission::new(
             parts.concurrency,
             host.admission.wait,
@@ -254,6 +269,11 @@ impl App {
                 .unwrap_or(&admin_socket)
                 .local_addr()?,
         };
+
+        // Before any function serves.
+        egress.listens_on(vec![addresses.http, addresses.admin, addresses.metrics]);
+        let bound = [addresses.http, addresses.admin, addresses.metrics];
+        parts.runtime.own_addresses().set(bound);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);
@@ -302,7 +322,18 @@ impl App {
             telemetry: parts.telemetry.clone(),
             timetable: timetable.clone(),
         };
-        let mut triggers = Triggers::new(feeds, around, queues.receipt_key().clone(), scheduler);
+        let deliveries = Deliveries {
+            around: around.clone(),
+            egress: Arc::clone(&egress),
+            running: feeds.running.clone(),
+        };
+        let mut triggers = Triggers::new(
+            feeds,
+            deliveries,
+            around,
+            queues.receipt_key().clone(),
+            scheduler,
+        );
         triggers.follow(config).await?;
 
         let disks = Disks::of([queues.disk(), buckets.disk()]);
@@ -526,7 +557,10 @@ impl App {
         }
         let _ = timeout_at(deadline, parts.runtime.ended()).await;
         // What is left on the cores ends here, and is recorded as cancelled.
-        tokio::task::block_in_place(|| cores.stop());
+        tokio::task::block_in_place(|| {
+            cores.stop();
+            parts.runtime.end();
+        });
         keeper.abort();
         parts.telemetry.log.host(Level::Info, "drained");
         in_time
@@ -683,7 +717,7 @@ fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Probl
         let destinations = destinations.into_iter().flatten();
         let destinations = destinations.filter_map(|destination| match destination {
             Destination::Function(name) => Some(name),
-            Destination::Queue(_) => None,
+            Destination::Queue(_) | Destination::Http(_) => None,
         });
         for name in destinations
             .chain(&spec.invokes)

@@ -11,7 +11,9 @@ pub(crate) mod key_value;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
+pub(crate) mod own_addresses;
 pub(crate) mod producer;
+pub(crate) mod sockets;
 pub(crate) mod stdio;
 pub(crate) mod wasi;
 
@@ -91,6 +93,13 @@ const PROVIDED: &[Provided] = &[
             "wasi:random/insecure",
             "wasi:random/insecure-seed",
             "wasi:random/random",
+            "wasi:sockets/instance-network",
+            "wasi:sockets/ip-name-lookup",
+            "wasi:sockets/network",
+            "wasi:sockets/tcp",
+            "wasi:sockets/tcp-create-socket",
+            "wasi:sockets/udp",
+            "wasi:sockets/udp-create-socket",
         ],
     },
     Provided {
@@ -173,6 +182,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     key_value::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
     logging::add_to_linker(linker)?;
+    sockets::add_to_linker(linker)?;
     bindings::dunlin::event::types::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     bindings::dunlin::event::context::add_to_linker::<State, HasSelf<State>>(linker, |state| {
         state

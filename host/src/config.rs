@@ -12,6 +12,7 @@
 //! Not here: what a component must be (the runtime says), and building one (`builder`).
 
 mod document;
+mod egress;
 mod events;
 mod function;
 mod host;
@@ -20,6 +21,7 @@ mod mounts;
 mod problem;
 mod queue;
 mod routes;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -32,11 +34,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+
 pub use host::{InvalidAddress, parse_address};
 pub use problem::{Place, Problem, Problems};
 pub use values::Values;
 
-use crate::function::{Access, ByteSize, FunctionName, FunctionSpec};
+use crate::function::egress::{Rule, Scheme};
+use crate::function::{Access, ByteSize, FunctionName, FunctionSpec, Peer};
 use crate::key_value::{BucketName, Quota};
 use crate::queue::{QueueName, QueueSettings};
 use crate::runtime::{Inspected, MemoryReset};
@@ -55,6 +60,8 @@ pub const DEFAULT_CONCURRENCY: u32 = 1000;
 pub const DEFAULT_ADMISSION_WAIT: Duration = Duration::from_millis(100);
 /// All that a 32-bit guest can address: no ceiling but the budget.
 pub const DEFAULT_MAX_MEMORY: ByteSize = ByteSize::mib(4096);
+/// For all scratch directories together: two of Lambda's default size (`EphemeralStorage`).
+pub const DEFAULT_SCRATCH_BUDGET: ByteSize = ByteSize::mib(1024);
 /// Two for each of a hundred functions.
 pub const DEFAULT_READY: u32 = 200;
 /// Where an instance takes a while to make, so many events may come at once; and a few such
@@ -85,6 +92,8 @@ pub const DEFAULT_MAX_CONNECTIONS: u32 = 10_000;
 pub const DEFAULT_MAX_HEADER_BYTES: ByteSize = ByteSize::kib(64);
 /// hyper's default for HTTP/1.1, and Apache's (`LimitRequestFields`).
 pub const DEFAULT_MAX_HEADERS: u32 = 100;
+/// As many as Lambda's default concurrency of an account.
+pub const DEFAULT_EGRESS_CONNECTIONS: u32 = 1000;
 /// The account that AWS uses in its own examples.
 pub const DEFAULT_ACCOUNT: &str = "123456789012";
 /// A box is no AWS region, and its ARNs say so.
@@ -129,8 +138,12 @@ pub struct HostConfig {
     pub log: LogConfig,
     /// What ARNs say.
     pub identity: Identity,
+    /// What functions may reach by HTTP.
+    pub egress: EgressConfig,
     /// Directories that functions may mount, by name.
     pub mounts: BTreeMap<String, Mountable>,
+    /// Whom functions may list as their `sockets`.
+    pub sockets: Vec<Peer>,
     /// How long events in flight may take to end after a signal. 0–15 min.
     pub drain_timeout: Duration,
 }
@@ -200,6 +213,8 @@ pub struct RuntimeConfig {
     pub memory_budget: Option<ByteSize>,
     /// The most that a function may ask for as its `memory`.
     pub max_memory: ByteSize,
+    /// For the scratch directories of all instances together. 0–16 TiB.
+    pub scratch_budget: ByteSize,
     /// Ready instances over all functions. 0–10 000.
     pub ready: u32,
     /// Ready instances of a function that does not say how many it keeps. 0–1000.
@@ -219,6 +234,27 @@ pub struct RuntimeConfig {
 pub struct LogConfig {
     /// Which invocations get a line of their own.
     pub invocations: LogInvocations,
+}
+
+/// What functions may reach by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressConfig {
+    /// What a function's `egress` may list. Every public address by default.
+    pub ceiling: Vec<Rule>,
+    /// Connections of all functions together. 1000 by default.
+    pub connections: u32,
+    /// Roots of trust beside the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+}
+
+impl Default for EgressConfig {
+    fn default() -> Self {
+        Self {
+            ceiling: vec![Rule::anywhere(Scheme::Http), Rule::anywhere(Scheme::Https)],
+            connections: DEFAULT_EGRESS_CONNECTIONS,
+            roots: Vec::new(),
+        }
+    }
 }
 
 /// A directory that functions may mount.
@@ -249,7 +285,9 @@ impl Default for HostConfig {
             runtime: RuntimeConfig::default(),
             log: LogConfig::default(),
             identity: Identity::default(),
+            egress: EgressConfig::default(),
             mounts: BTreeMap::new(),
+            sockets: Vec::new(),
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -293,6 +331,7 @@ impl Default for RuntimeConfig {
         Self {
             memory_budget: None,
             max_memory: DEFAULT_MAX_MEMORY,
+            scratch_budget: DEFAULT_SCRATCH_BUDGET,
             ready: DEFAULT_READY,
             ready_per_function: DEFAULT_READY_PER_FUNCTION,
             ready_memory: None,

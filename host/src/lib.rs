@@ -8,6 +8,7 @@ pub mod builder;
 pub mod cli;
 pub mod config;
 pub mod dispatch;
+pub mod egress;
 pub mod function;
 pub mod invocation;
 pub mod key_value;

@@ -45,6 +45,7 @@ pub(crate) use instance::timed_out;
 pub use instance::{Instance, Unavailable};
 pub use lifecycle::{Init, Lifecycle};
 pub use slice::ask_for as ask_for_slice;
+pub(crate) use slice::go_behind;
 pub use snapshot::{NO_SNAPSHOT, snapshot_component};
 pub use state::{Common, State};
 pub use turns::Share;
@@ -52,7 +53,10 @@ pub(crate) use turns::charged;
 pub use version::{Lease, Version};
 
 use crate::capability;
-use crate::capability::files::Mounts;
+use crate::capability::files::{Mounts, Space};
+pub use crate::capability::own_addresses::OwnAddresses;
+use crate::capability::sockets::Reach;
+use crate::egress::{self, Client};
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
@@ -83,6 +87,8 @@ pub struct RuntimeOptions {
     pub rest_after: Duration,
     /// The largest memory of a function, in bytes.
     pub max_memory: u64,
+    /// What the scratch directories of all instances may hold together, in bytes.
+    pub scratch_budget: u64,
     /// How memory is made new.
     pub memory_reset: MemoryReset,
     /// The host-wide budget in bytes.
@@ -204,10 +210,13 @@ pub struct Runtime {
     telemetry: Telemetry,
     outbox: Arc<dyn Outbox>,
     buckets: Arc<Buckets>,
+    egress: Arc<egress::Shared>,
     arn_prefix: String,
     memory_reset: MemoryReset,
     /// The state directory: no guest's.
     state: PathBuf,
+    scratch: Arc<Space>,
+    own_addresses: Arc<OwnAddresses>,
     ticker: engine::Ticker,
 }
 
@@ -220,6 +229,7 @@ impl Runtime {
         options: RuntimeOptions,
         telemetry: Telemetry,
         outbox: Arc<dyn Outbox>,
+        egress: Arc<egress::Shared>,
     ) -> Result<Self, StartError> {
         let RuntimeOptions {
             slots,
@@ -229,6 +239,7 @@ impl Runtime {
             mapped,
             rest_after,
             max_memory,
+            scratch_budget,
             memory_reset,
             memory_budget,
             cores,
@@ -268,6 +279,8 @@ impl Runtime {
             rest_after,
         };
         let codes = Codes::new(engine, linker, cache, blocking, telemetry.clone(), rule);
+        let scratch =
+            Space::open(&state, scratch_budget, &telemetry).map_err(StartError::Scratch)?;
         Ok(Self {
             _ended: codes.ended.clone().drop_guard(),
             codes,
@@ -280,9 +293,12 @@ impl Runtime {
             telemetry,
             outbox,
             buckets,
+            egress,
             arn_prefix,
             memory_reset,
             state,
+            scratch,
+            own_addresses: Arc::default(),
         })
     }
 
@@ -290,6 +306,27 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
+    }
+
+    /// The addresses that this host serves: to be told, so that no guest reaches them.
+    #[must_use]
+    pub fn own_addresses(&self) -> &OwnAddresses {
+        &self.own_addresses
+    }
+
+    /// Says so if the disk has less room than scratch directories may take.
+    pub fn check_scratch(&self) {
+        let Ok(free) = self.scratch.free() else {
+            return;
+        };
+        let budget = self.scratch.budget();
+        if free < budget {
+            let line = format!(
+                "functions may fill the disk of the state directory: {free} bytes are free, \
+                 and `scratch-budget` is {budget}"
+            );
+            self.telemetry.log.host(Level::Warn, &line);
+        }
     }
 
     /// How memory is made new on this machine.
@@ -354,6 +391,13 @@ impl Runtime {
             buckets: Arc::clone(&self.buckets),
             mounts,
             lifecycle: Lifecycle::new(init, inspected.retires(), spec.isolation),
+            client: Arc::new(Client::new(
+                spec.name.clone(),
+                spec.egress.clone(),
+                Arc::clone(&self.egress),
+                self.telemetry.metrics.function(&spec.name),
+            )),
+            reach: Reach::new(&spec.sockets, &self.own_addresses),
             spec,
         });
         let version = Arc::new(Version::new(
@@ -386,9 +430,10 @@ impl Runtime {
     ) -> Result<(Mounts, Prepared), Vec<ComponentError>> {
         let (spec, state) = (spec.clone(), self.state.clone());
         let (codes, inspected) = (Arc::clone(&self.codes), Arc::clone(inspected));
+        let scratch = Arc::clone(&self.scratch);
         let look_up = move || {
             let prepared = Prepared::find(&codes, &spec, &inspected, order.as_ref());
-            (Mounts::open(&spec.mounts, &state), prepared)
+            (Mounts::open(&spec, &state, &scratch), prepared)
         };
         let (mounts, prepared) = self
             .codes
@@ -464,6 +509,15 @@ impl Runtime {
     /// Waits until the instances that end have ended.
     pub async fn ended(&self) {
         self.shared.ending.wait().await;
+    }
+
+    /// The host ends: drops the instances that wait, and has scratch directories emptied
+    /// as far as that goes in a second. Blocks.
+    pub fn end(&self) {
+        for version in self.shared.awake.each() {
+            version.retire();
+        }
+        self.scratch.end();
     }
 
     /// Deletes machine code that nobody needs any more. To be called when all

@@ -138,3 +138,15 @@ pub mod retire {
         default_bindings_module: "dunlin_sdk::__private::retire",
     });
 }
+
+/// Requests to others, by WASI's own interface.
+#[cfg(target_arch = "wasm32")]
+pub mod fetch {
+    wit_bindgen::generate!({
+        path: "wit",
+        world: "dunlin:sdk-fetch/fetch",
+        generate_all,
+    });
+    pub use wasi::http::{outgoing_handler, types};
+    pub use wasi::io::streams;
+}

@@ -26,7 +26,8 @@
 //! the fast path: prefer it unless there is something to await.
 //!
 //! Any handler may send messages to queues and invoke other functions: see
-//! [`producer`]. [`config`] has what whoever deploys it chose.
+//! [`producer`]. To ask other servers, by HTTP: see [`fetch`]. [`config`] has what whoever
+//! deploys it chose.
 //!
 //! # Instances
 //!
@@ -82,6 +83,7 @@ pub mod config;
 mod context;
 mod error;
 mod failure;
+pub mod fetch;
 pub mod http;
 pub mod invoke;
 pub mod key_value;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-use dunlin_tests::{Host, eventually, repository};
+use dunlin_tests::{Host, Language, eventually, repository};
 use image::{DynamicImage, GenericImageView as _, ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
 
@@ -52,22 +52,32 @@ fn deploy(folder: &str) -> Host {
         .start()
 }
 
-fn folders() -> BTreeSet<String> {
-    std::fs::read_dir(repository().join("guest-examples"))
+/// The folders of examples, in Rust and in other languages.
+fn folders() -> (BTreeSet<String>, BTreeSet<String>) {
+    let (rust, others): (Vec<_>, Vec<_>) = std::fs::read_dir(repository().join("guest-examples"))
         .expect("there are examples")
         .map(|entry| entry.expect("a folder can be read"))
         .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
+        .partition(|entry| entry.path().join("Cargo.toml").is_file());
+    let names = |entries: Vec<std::fs::DirEntry>| {
+        let names = entries.iter().map(|entry| entry.file_name());
+        names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    };
+    (names(rust), names(others))
 }
 
 #[test]
 fn each_example_has_a_test() {
     let tested: BTreeSet<String> = TESTED.iter().map(|name| (*name).to_owned()).collect();
+    let (rust, others) = folders();
+    assert_eq!(rust, tested, "add the new one to `examples!`, and try it");
+    let languages = Language::ALL.map(|language| language.example().to_owned());
     assert_eq!(
-        folders(),
-        tested,
-        "add the new one to `examples!`, and try it"
+        others,
+        BTreeSet::from(languages),
+        "add the new one to `Language`, and try it in `languages.rs`"
     );
 }
 
@@ -75,7 +85,8 @@ fn each_example_has_a_test() {
 fn the_manifest_at_the_root_serves_all_of_them() {
     let host = Host::builder().folder(repository()).start();
     let routes = host.stderr().join("\n");
-    for name in folders() {
+    // Those in other languages want tools that not everybody has.
+    for name in folders().0 {
         assert!(
             routes.contains(&name),
             "`{name}` is not among what brings events:\n{routes}"

@@ -4,10 +4,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dunlin_tests::{Builder, Host, eventually, guest};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -235,6 +237,68 @@ fn no_path_and_no_link_leads_out_of_the_directory() {
     let made = does(&host, "/files/raw-symlink?path=mine&to=/etc/passwd");
     assert!(made["error"].is_string(), "{made}");
     assert_eq!(fs::read_to_string(outside).unwrap(), "secret");
+    host.stop();
+}
+
+/// Between the look at a path and the open, a directory becomes a link that leads out, and
+/// back, again and again.
+#[test]
+fn a_directory_that_turns_into_a_link_meanwhile_does_not_lead_out() {
+    let folder = folder();
+    let data = folder.path().join("data");
+    fs::create_dir(data.join("turning")).unwrap();
+    fs::write(data.join("turning/outside"), "within").unwrap();
+    symlink("..", data.join("link")).unwrap();
+    let host = files(folder.path(), "read-write", "timeout = \"60s\"").start();
+    let ends = Arc::new(AtomicBool::new(false));
+    let turning = std::thread::spawn({
+        let (ends, data) = (Arc::clone(&ends), data.clone());
+        move || {
+            let mut turns = 0_u64;
+            while !ends.load(Ordering::Relaxed) {
+                let (one, other) = (data.join("turning"), data.join("link"));
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+                turns += 1;
+            }
+            turns
+        }
+    });
+    let (mut within, mut failed) = (0, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while (within < 5 || failed < 5) && Instant::now() < deadline {
+        let got = &does(&host, "/files/read-again?path=/data/turning/outside&n=200")["ok"];
+        for read in got["read"].as_array().unwrap() {
+            assert!(
+                matches!(read.as_str(), Some("within" | "mine" | "")),
+                "{got}"
+            );
+            within += 1;
+        }
+        failed += got["failed"].as_u64().unwrap();
+        does(
+            &host,
+            "/files/write-again?path=/data/turning/outside&to=mine&n=50",
+        );
+        does(&host, "/files/raw-create?path=turning/made");
+        does(&host, "/files/make-folder?path=/data/turning/folder");
+        does(&host, "/files/rename?path=/data/sub/b&to=/data/turning/b");
+    }
+    ends.store(true, Ordering::Relaxed);
+    assert!(turning.join().unwrap() > 100, "it turned");
+    assert!(
+        within >= 5 && failed >= 5,
+        "both were met: {within}, {failed}"
+    );
+    assert_eq!(
+        fs::read_to_string(folder.path().join("outside")).unwrap(),
+        "secret"
+    );
+    let mut names: Vec<String> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["data", "outside"]);
     host.stop();
 }
 

@@ -15,7 +15,7 @@
 //! - [`Host::builder`]: the manifest, arguments and environment; [`Builder::start`]
 //!   or [`Builder::start_expecting_failure`].
 //! - [`guest`] and [`example`]: components, built once per run; [`wat_component`]:
-//!   one written by hand.
+//!   one written by hand; [`Language`]: the examples that are not in Rust.
 //! - [`Faults`]: a disk that is full or fails.
 //! - [`Client`]: whole requests; [`Connection`]: bytes.
 //! - [`eventually`]: waits for a state. Nothing here waits for luck, and nothing
@@ -27,6 +27,7 @@ mod build;
 mod client;
 mod faults;
 mod host;
+mod languages;
 mod metrics;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub use build::{dunlin, example, guest, target_dir, wat_component};
 pub use client::{Client, Connection, Response};
 pub use faults::{Fault, Faults, Times};
 pub use host::{Builder, Failure, Host};
+pub use languages::Language;
 pub use metrics::Metrics;
 
 /// How long anything may take: far more than it does on a busy machine.

@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 use dunlin_benches::build;
 use dunlin_benches::proc;
 use dunlin_benches::scenario::load::Contender;
-use dunlin_benches::scenario::{Setup, density, events, greedy, load, neighbour, startup, stream};
+use dunlin_benches::scenario::{
+    Setup, density, events, greedy, languages, load, neighbour, startup, stream,
+};
 
 /// Measure the host against its peers and its promises; the report goes to stdout, in Markdown
 #[derive(Debug, Parser)]
@@ -107,6 +109,15 @@ enum Scenario {
         /// Only these parts
         #[arg(long, value_delimiter = ',')]
         parts: Vec<events::Part>,
+    },
+    /// Functions in other languages: sizes, starts, and what a request takes
+    Languages {
+        /// Starts of each kind, for each function
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Requests of each kind, for each function
+        #[arg(long, default_value_t = 200)]
+        requests: usize,
     },
 }
 
@@ -253,6 +264,9 @@ fn run(cli: Cli) -> Result<()> {
                 },
             },
         )?,
+        Scenario::Languages { runs, requests } => {
+            languages::run(&setup, languages::Plan { runs, requests })?
+        }
     };
     print_report(&format!("{head}\n{report}"))
 }

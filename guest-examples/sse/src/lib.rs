@@ -145,7 +145,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Clock {
                     "id: {tick}\nevent: tick\ndata: {{\"tick\":{tick},\"of\":{count},\"at\":{at}}}\n\n"
                 );
                 let sent = stream.write_all(event.as_bytes());
-                if sent.and_then(|()| stream.flush()).is_err() {
+                if sent
+                    .and_then(|()| std::io::Write::flush(&mut stream))
+                    .is_err()
+                {
                     break;
                 }
                 if tick < count {

@@ -9,7 +9,7 @@ use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
 use crate::queue::settings::{MESSAGE_RANGE, RETENTION_RANGE};
 use crate::queue::{Owner, QueueError, QueueName, QueueSettings, QueueStore};
 use crate::telemetry::{Level, Telemetry};
-use crate::trigger::asynchronous::queue_of;
+use crate::trigger::asynchronous::{queue_of, records_of};
 
 /// Bytes of the events of one function that may wait.
 const MAX_BACKLOG_BYTES: u64 = 1 << 30;
@@ -70,6 +70,17 @@ fn own(config: &Config) -> Vec<(QueueName, QueueSettings)> {
         };
         (queue_of(&spec.name), settings)
     };
+    let of_records = |spec: &FunctionSpec| {
+        let settings = QueueSettings {
+            // As above: they are given up before.
+            retention: EVENTS_RETENTION,
+            max_message: *MESSAGE_RANGE.end(),
+            max_bytes: MAX_BACKLOG_BYTES,
+            ..QueueSettings::default()
+        };
+        (records_of(&spec.name), settings)
+    };
+    let posting = config.functions.iter().filter(|spec| spec.events.posts());
     let dead_letters = [DEAD_LETTERS, DEAD_LETTERS_FIFO].map(|name| {
         let settings = QueueSettings {
             retention: *RETENTION_RANGE.end(),
@@ -86,6 +97,7 @@ fn own(config: &Config) -> Vec<(QueueName, QueueSettings)> {
         .functions
         .iter()
         .map(of_function)
+        .chain(posting.map(of_records))
         .chain(dead_letters)
         .collect()
 }

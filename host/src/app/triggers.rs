@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::function::{FunctionName, FunctionSpec, QueueMapping};
 use crate::queue::{QueueError, QueueName, ReceiptKey};
-use crate::trigger::asynchronous::{AsyncWorker, Surroundings};
+use crate::trigger::asynchronous::{AsyncWorker, Deliveries, Surroundings};
 use crate::trigger::feed::{self, Feeds};
 use crate::trigger::queue::QueueWorker;
 use crate::trigger::schedule::{Entry, Scheduler};
@@ -36,13 +36,17 @@ pub(super) struct Triggers {
     receipts: ReceiptKey,
     scheduler: Arc<Scheduler>,
     schedules: Option<Running>,
+    deliveries: Deliveries,
     events: HashMap<FunctionName, Running>,
+    /// Those whose records are posted.
+    posting: HashMap<FunctionName, Running>,
     mappings: HashMap<(FunctionName, QueueName), (QueueMapping, Running)>,
 }
 
 impl Triggers {
     pub(super) fn new(
         feeds: Feeds,
+        deliveries: Deliveries,
         around: Surroundings,
         receipts: ReceiptKey,
         scheduler: Scheduler,
@@ -53,7 +57,9 @@ impl Triggers {
             receipts,
             scheduler: Arc::new(scheduler),
             schedules: None,
+            deliveries,
             events: HashMap::new(),
+            posting: HashMap::new(),
             mappings: HashMap::new(),
         }
     }
@@ -67,6 +73,13 @@ impl Triggers {
         for name in keys(&self.events) {
             if deployed(&name).is_none()
                 && let Some(running) = self.events.remove(&name)
+            {
+                running.end().await;
+            }
+        }
+        for name in keys(&self.posting) {
+            if !deployed(&name).is_some_and(|spec| spec.events.posts())
+                && let Some(running) = self.posting.remove(&name)
             {
                 running.end().await;
             }
@@ -105,6 +118,12 @@ impl Triggers {
             let task = tokio::spawn(task);
             self.events.insert(name.clone(), Running { stop, task });
         }
+        if spec.events.posts() && !self.posting.contains_key(name) {
+            let stop = CancellationToken::new();
+            let task = self.deliveries.clone().run(name.clone(), stop.clone());
+            let task = tokio::spawn(task);
+            self.posting.insert(name.clone(), Running { stop, task });
+        }
         for mapping in spec.queues.iter().filter(|mapping| mapping.enabled) {
             let key = (name.clone(), mapping.queue.clone());
             if self.mappings.contains_key(&key) {
@@ -131,6 +150,7 @@ impl Triggers {
     pub(super) async fn stop(self) {
         let mappings = self.mappings.into_values().map(|(_, running)| running);
         let all = self.schedules.into_iter().chain(self.events.into_values());
+        let all = all.chain(self.posting.into_values());
         let all: Vec<Running> = all.chain(mappings).collect();
         all.iter().for_each(|running| running.stop.cancel());
         for running in all {

@@ -1,4 +1,5 @@
-//! `wasi:filesystem`: the directories that a function mounts, and nothing else.
+//! `wasi:filesystem`: the directories that a function mounts, its scratch directory
+//! ([`scratch`]), and nothing else.
 //!
 //! Each directory is opened once, when the function is deployed; all paths of guests
 //! are resolved below that handle (`openat2` with `RESOLVE_BENEATH`, through
@@ -18,6 +19,7 @@ mod held;
 mod host;
 mod listing;
 mod open;
+mod scratch;
 
 use std::io;
 use std::path::Path;
@@ -32,9 +34,11 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::{FsPerms, OpenMode};
 
 pub(crate) use held::Held;
+pub(crate) use scratch::Space;
 
-use crate::function::{Access, Mount};
+use crate::function::{Access, FunctionSpec, Mount, SCRATCH_PATH};
 use crate::runtime::{Budget, State};
+use scratch::Allowance;
 
 /// What all instances of a function together may have open: files, directories, streams
 /// and listings. A function has at most a thousand instances, and few files in each.
@@ -46,6 +50,8 @@ pub(crate) struct Mounts {
     directories: Vec<(Dir, String)>,
     /// What is left of [`MAX_OPEN`].
     room: Arc<Semaphore>,
+    /// What it may have of scratch.
+    scratch: Option<Allowance>,
 }
 
 /// Why a directory is not mounted.
@@ -80,12 +86,18 @@ impl MountError {
 }
 
 impl Mounts {
-    /// Opens them. Blocks: not for a core.
-    pub(crate) fn open(mounts: &[Mount], state: &Path) -> Result<Self, MountError> {
-        let directories = mounts.iter().map(|mount| open(mount, state));
+    /// Opens what this function mounts. Blocks: not for a core.
+    pub(crate) fn open(
+        spec: &FunctionSpec,
+        state: &Path,
+        space: &Arc<Space>,
+    ) -> Result<Self, MountError> {
+        let directories = spec.mounts.iter().map(|mount| open(mount, state));
+        let scratch = spec.scratch.map(|quota| Allowance::new(space, quota.0));
         Ok(Self {
             directories: directories.collect::<Result<_, _>>()?,
             room: Arc::new(Semaphore::new(MAX_OPEN)),
+            scratch,
         })
     }
 }
@@ -154,12 +166,20 @@ fn view(state: &mut State) -> View<'_> {
 
 impl preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let directories = self.mounts.directories.iter();
-        directories
-            .map(|(directory, to)| {
-                let directory = Descriptor::Dir(directory.clone());
-                Ok((self.table.push(directory)?, to.clone()))
-            })
-            .collect()
+        let mut all = Vec::with_capacity(self.mounts.directories.len() + 1);
+        for (directory, to) in &self.mounts.directories {
+            let directory = Descriptor::Dir(directory.clone());
+            all.push((self.table.push(directory)?, to.clone()));
+        }
+        if let Some(allowance) = &self.mounts.scratch {
+            let mut top = allowance.nowhere().clone();
+            if let Some(scratch) = self.held.scratch() {
+                top.dir = Arc::clone(scratch.root());
+            }
+            let top = self.table.push(Descriptor::Dir(top))?;
+            self.held.insert_top(top.rep());
+            all.push((top, SCRATCH_PATH.to_owned()));
+        }
+        Ok(all)
     }
 }

@@ -1,6 +1,6 @@
 //! The part of WASI 0.2 and 0.3 that every guest may import: what a standard library
 //! links in, and nothing that reaches out of the sandbox. Files are in
-//! [`super::files`]. Sockets: none.
+//! [`super::files`], sockets in [`super::sockets`].
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::console::{Console, Pipe};
+use super::sockets::{self, Reach};
 use super::stdio::{Output, Stdio, Stream};
 use crate::function::FunctionSpec;
 use crate::runtime::State;
@@ -59,10 +60,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 /// The context of one instance. A program has its console.
 pub(crate) fn context(
     spec: &FunctionSpec,
+    reach: &Arc<Reach>,
     output: &Arc<Output>,
     console: Option<&Arc<Console>>,
 ) -> WasiCtx {
     let mut context = WasiCtx::builder();
+    sockets::allow(&mut context, reach);
     context
         .envs(&spec.environment)
         .arg(spec.name.as_str())

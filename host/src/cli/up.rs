@@ -245,8 +245,9 @@ impl Source<'_> {
         changes: &std::collections::BTreeSet<Change>,
     ) -> anyhow::Result<()> {
         let mut config = Config::load(self.manifest, self.sources)?;
-        // What may be mounted counts with the functions that mount it.
+        // What may be mounted or reached counts with the functions that do it.
         self.host.mounts.clone_from(&config.host.mounts);
+        self.host.sockets.clone_from(&config.host.sockets);
         if config.host != self.host {
             say("`[host]` has changed: that takes effect with the next start\n");
             self.host = config.host.clone();

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::EgressConfig;
 use super::document::{Field, Section};
 use super::key_value;
 use super::queue::OWN;
+use crate::function::egress::{Endpoint, InvalidEndpoint};
 use crate::function::events::{
     ATTEMPTS_RANGE, BACKLOG_RANGE, BATCH_RANGE, BATCHES_RANGE, CATCH_UP_RANGE, DEAD_LETTERS,
     DEAD_LETTERS_FIFO, DEFAULT_BATCH, EVENT_AGE_RANGE, EVENT_RANGE, JITTER_RANGE, MAX_FIFO_BATCH,
@@ -41,14 +43,19 @@ pub(super) struct References<'a> {
 
 impl<'a> References<'a> {
     /// Reads it into a function whose limits are known.
-    pub(super) fn read(&mut self, section: &Section<'a>, spec: &mut FunctionSpec) {
+    pub(super) fn read(
+        &mut self,
+        section: &Section<'a>,
+        spec: &mut FunctionSpec,
+        egress: &EgressConfig,
+    ) {
         let sends_to = section.get("sends-to");
         let sends_to = sends_to.iter().flat_map(|field| self.queues_in(field));
         spec.sends_to = sends_to.collect();
         let invokes = section.get("invokes");
         let invokes = invokes.iter().flat_map(|field| self.functions_in(field));
         spec.invokes = invokes.collect();
-        spec.events = self.policy(&section.table("async"));
+        spec.events = self.policy(&section.table("async"), egress);
         spec.queues = self.mappings(section, spec.limits.timeout);
         spec.schedules = schedules(section);
         spec.buckets = key_value::grants(section, &mut self.buckets);
@@ -81,7 +88,7 @@ impl<'a> References<'a> {
         Some(name)
     }
 
-    fn policy(&mut self, section: &Section<'a>) -> AsyncPolicy {
+    fn policy(&mut self, section: &Section<'a>, egress: &EgressConfig) -> AsyncPolicy {
         let default = AsyncPolicy::default();
         let standard = |field: &Field<'a>, queue: &QueueName| {
             if queue.is_fifo() {
@@ -101,22 +108,28 @@ impl<'a> References<'a> {
             let table = field.table()?;
             let queue = table.get("queue");
             let function = table.get("function");
+            let http = table.get("http");
             table.unknown();
-            match (queue, function) {
-                (Some(field), None) => {
+            match (queue, function, http) {
+                (Some(field), None, None) => {
                     let queue = self.queue(&field)?;
                     standard(&field, &queue);
                     Some(Destination::Queue(queue))
                 }
-                (None, Some(field)) => {
+                (None, Some(field), None) => {
                     let name = function_name(field.string("audit")?, &field)?;
                     self.functions.push((name.clone(), field.clone()));
                     Some(Destination::Function(name))
                 }
+                (None, None, Some(field)) => {
+                    let endpoint = endpoint(&field, egress)?;
+                    Some(Destination::Http(Box::new(endpoint)))
+                }
                 _ => {
                     table.problem(
                         "it does not name exactly one destination",
-                        "write `{ queue = \"NAME\" }` or `{ function = \"NAME\" }`",
+                        "write `{ queue = \"NAME\" }`, `{ function = \"NAME\" }` or \
+                         `{ http = \"https://…\" }`",
                     );
                     None
                 }
@@ -247,6 +260,27 @@ impl<'a> References<'a> {
             }
         }
     }
+}
+
+/// A URL to which records are posted. It may hold a secret, and is not shown.
+fn endpoint(field: &Field<'_>, egress: &EgressConfig) -> Option<Endpoint> {
+    let Some(url) = field.value().as_str() else {
+        let what = format!("of type {}, but a text is needed", field.value().type_str());
+        field.problem(what, "write `\"https://hooks.example.com/path\"`");
+        return None;
+    };
+    let endpoint = Endpoint::parse(url, &egress.ceiling);
+    let problem = |error: &_| match error {
+        InvalidEndpoint::Url(why) => field.secret_problem(
+            format!("no URL to post to: {why}"),
+            "write one such as `\"https://hooks.example.com/path\"`",
+        ),
+        InvalidEndpoint::Above(rule) => field.secret_problem(
+            format!("`{rule}` is more than the host allows"),
+            format!("add `\"{rule}\"` to `egress` of `[host]`"),
+        ),
+    };
+    endpoint.inspect_err(problem).ok()
 }
 
 fn tables<'a>(section: &Section<'a>, key: &'static str) -> Vec<Section<'a>> {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::document::{Field, Section};
 use super::events::References;
 use super::routes::Routes;
-use super::{HostConfig, Places, Sources, mounts, values};
+use super::{HostConfig, Places, Sources, egress, mounts, sockets, values};
 use crate::function::{
     ByteSize, ComponentSource, DEFAULT_LOG_BYTES, DEFAULT_MEMORY, DEFAULT_PAYLOAD, DEFAULT_TIMEOUT,
     DEFAULT_WEIGHT, Fuel, FunctionName, FunctionSpec, Isolation, LOG_RANGE, Limits, MEMORY_RANGE,
-    PROVISIONED_RANGE, STREAM_RANGE, TIMEOUT_RANGE, WEIGHT_RANGE,
+    PROVISIONED_RANGE, SCRATCH_RANGE, STREAM_RANGE, TIMEOUT_RANGE, WEIGHT_RANGE,
 };
 use crate::runtime::{ComponentError, Inspected, Inspections, inspect_all};
 
@@ -130,10 +130,13 @@ impl<'a> Reader<'a, '_> {
             secrets: values::secrets(section, self.folder, self.sources)
                 .collect_into(&mut self.value_files),
             mounts: mounts::read(section, &self.host.mounts),
+            egress: egress::of_function(section, &self.host.egress),
+            scratch: self.scratch(section),
+            sockets: sockets::read(section, &self.host.sockets),
             routes: self.routes.read(&name, section),
             ..FunctionSpec::new(name, ComponentSource::File(PathBuf::new()))
         };
-        self.references.read(section, &mut spec);
+        self.references.read(section, &mut spec, &self.host.egress);
         values::check_names(section, &spec);
         for (key, error) in inspected.iter().flat_map(|seen| seen.misfits(&spec)) {
             if let Some(field) = section.get(key) {
@@ -235,6 +238,19 @@ impl<'a> Reader<'a, '_> {
             field.problem(above, "lower it, or raise `max-memory`");
         }
         memory.unwrap_or(DEFAULT_MEMORY)
+    }
+
+    fn scratch(&self, section: &Section<'_>) -> Option<ByteSize> {
+        let field = section.get("scratch")?;
+        let scratch = field.size(SCRATCH_RANGE)?;
+        let budget = self.host.runtime.scratch_budget;
+        if scratch > budget {
+            field.problem(
+                format!("above the host's `scratch-budget` of {budget}"),
+                "lower it, or raise `scratch-budget`",
+            );
+        }
+        Some(scratch)
     }
 
     fn reserved(&mut self, name: &FunctionName, section: &Section<'a>) -> Option<u32> {

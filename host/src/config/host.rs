@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::document::{Field, Section};
 use super::{
     AdminConfig, AdmissionConfig, HostConfig, HttpConfig, Identity, LogConfig, MetricsConfig,
-    Overrides, RuntimeConfig, Sources, mounts,
+    Overrides, RuntimeConfig, Sources, egress, mounts, sockets,
 };
 use crate::function::{ByteSize, MEMORY_RANGE, PROVISIONED_RANGE};
 use crate::runtime::MemoryReset;
@@ -20,6 +20,8 @@ pub(super) const CONCURRENCY_RANGE: RangeInclusive<u32> = 1..=10_000;
 const ADMISSION_WAIT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30);
 /// One small instance up to more than any box has.
 const MEMORY_BUDGET_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(16 << 20);
+/// None at all up to more than any box has.
+const SCRATCH_BUDGET_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16 << 20);
 /// As many as there are invocations at most.
 const READY_RANGE: RangeInclusive<u32> = 0..=10_000;
 /// As `provisioned` of one function.
@@ -75,7 +77,9 @@ pub(super) fn read(section: &Section<'_>, folder: &Path, sources: Sources<'_>) -
             ),
         },
         identity: identity(section, default.identity),
+        egress: egress::of_host(section, folder, sources.values),
         mounts: mounts::mountable(section, folder, sources.values),
+        sockets: sockets::ceiling(section),
         drain_timeout: overrides.drain_timeout.unwrap_or(drain_timeout),
     };
     if let Some(drain) = overrides.drain_timeout
@@ -124,6 +128,11 @@ fn runtime(section: &Section<'_>, default: &RuntimeConfig) -> RuntimeConfig {
             .get("memory-budget")
             .and_then(|field| field.size(MEMORY_BUDGET_RANGE)),
         max_memory: section.size("max-memory", default.max_memory, MEMORY_RANGE),
+        scratch_budget: section.size(
+            "scratch-budget",
+            default.scratch_budget,
+            SCRATCH_BUDGET_RANGE,
+        ),
         ready: section.number("ready", default.ready, READY_RANGE),
         ready_per_function: section.number(
             "ready-per-function",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{Field, Section};
 use super::{Mountable, Values};
-use crate::function::{Access, Mount};
+use crate::function::{Access, Mount, SCRATCH_PATH};
 
 pub(super) const ACCESS: [(&str, Access); 2] = [
     ("read-only", Access::ReadOnly),
@@ -73,8 +73,9 @@ fn path(section: &Section<'_>, folder: &Path, values: Values) -> Option<PathBuf>
 pub(super) fn read(function: &Section<'_>, mountable: &BTreeMap<String, Mountable>) -> Vec<Mount> {
     let mut mounts = Vec::new();
     let tables = function.get("mount").map(|field| field.tables());
+    let has_scratch = function.get("scratch").is_some();
     for table in tables.into_iter().flatten() {
-        mounts.extend(read_one(&table, mountable, &mounts));
+        mounts.extend(read_one(&table, mountable, &mounts, has_scratch));
         table.unknown();
     }
     mounts
@@ -84,9 +85,10 @@ fn read_one(
     table: &Section<'_>,
     mountable: &BTreeMap<String, Mountable>,
     before: &[Mount],
+    has_scratch: bool,
 ) -> Option<Mount> {
     let from = from(table, mountable);
-    let to = to(table, before);
+    let to = to(table, before, has_scratch);
     let access = table.choice("access", Access::default(), &ACCESS);
     let (name, host) = from?;
     if access > host.access
@@ -127,13 +129,18 @@ fn from<'a, 'm>(
     Some((name, found?))
 }
 
-fn to<'a>(table: &Section<'a>, before: &[Mount]) -> Option<&'a str> {
+fn to<'a>(table: &Section<'a>, before: &[Mount], has_scratch: bool) -> Option<&'a str> {
     let Some(field) = table.get("to") else {
         let remedy = "write where the function finds it, such as `to = \"/data\"`";
         table.problem("`to` is missing", remedy);
         return None;
     };
     let to = clean(&field)?;
+    if has_scratch && is_within(to, SCRATCH_PATH) {
+        let what = format!("`scratch` is at `{SCRATCH_PATH}`");
+        field.problem(what, "mount it elsewhere, or leave `scratch` out");
+        return None;
+    }
     let meets = |mount: &&Mount| is_within(to, &mount.to) || is_within(&mount.to, to);
     if let Some(other) = before.iter().find(meets) {
         let what = if other.to == to {

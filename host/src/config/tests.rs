@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::function::Egress;
 use crate::function::{
-    AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Route, RouteMethod, Secret,
+    AsyncPolicy, ComponentSource, Fuel, Isolation, Limits, Mount, Peer, Route, RouteMethod, Secret,
 };
 
+mod egress;
 mod events;
 mod key_value;
+mod reach;
 
 /// A folder with a package `pkg`, a component `ok.wasm` and some files, and what a
 /// manifest in it comes to.
@@ -83,6 +86,10 @@ fn function(lines: &str) -> String {
     format!("[function.f]\ncomponent = \"ok.wasm\"\n{lines}\n")
 }
 
+fn peer(text: &str) -> Peer {
+    Peer::parse(text).unwrap()
+}
+
 fn host(lines: &str) -> String {
     format!("[host]\n{lines}\n")
 }
@@ -105,6 +112,8 @@ fn every_key_of_the_host_counts() {
         admission-wait = "1s"
         memory-budget = "4GiB"
         max-memory = "1GiB"
+        scratch-budget = "2GiB"
+        sockets = ["tcp://10.0.0.5:5432", "udp://[fd00::53]:53"]
         ready = 20
         ready-per-function = 6
         ready-memory = "3MiB"
@@ -120,6 +129,8 @@ fn every_key_of_the_host_counts() {
         max-headers = 5
         memory-reset = "memset"
         log-invocations = "failures"
+        egress = ["https://*.example.com"]
+        egress-connections = 50
         account = "000000000001"
         region = "box-7"
     "#;
@@ -148,6 +159,7 @@ fn every_key_of_the_host_counts() {
         runtime: RuntimeConfig {
             memory_budget: Some(ByteSize::mib(4096)),
             max_memory: ByteSize::mib(1024),
+            scratch_budget: ByteSize::mib(2048),
             ready: 20,
             ready_per_function: 6,
             ready_memory: Some(ByteSize::mib(3)),
@@ -162,7 +174,15 @@ fn every_key_of_the_host_counts() {
             account: "000000000001".to_owned(),
             region: "box-7".to_owned(),
         },
+        egress: EgressConfig {
+            ceiling: vec![Rule::parse("https://*.example.com").unwrap()],
+            connections: 50,
+            roots: Vec::new(),
+        },
         mounts: BTreeMap::new(),
+        sockets: ["tcp://10.0.0.5:5432", "udp://[fd00::53]:53"]
+            .map(peer)
+            .into(),
         drain_timeout: Duration::from_secs(5),
     };
     assert_eq!(Folder::new().ok(text).host, expected);
@@ -174,6 +194,8 @@ fn every_key_of_a_function_counts() {
     folder.file("motd.txt", b"hi\n");
     folder.file("secrets/db", b"pass\r\n");
     let text = r#"
+        [host]
+        sockets = "tcp://10.0.0.5:5432"
         [function.second]
         component = "ok.wasm"
 
@@ -186,6 +208,8 @@ fn every_key_of_a_function_counts() {
         response-limit = "2MiB"
         log-limit = "0"
         isolation = "reuse"
+        scratch = "64MiB"
+        sockets = "tcp://10.0.0.5:5432"
         reserved-concurrency = 100
         provisioned = 7
         weight = 50
@@ -247,8 +271,11 @@ fn every_key_of_a_function_counts() {
                 })
                 .into(),
             config: Vec::new(),
+            egress: Egress::default(),
             mounts: Vec::new(),
             buckets: Vec::new(),
+            scratch: Some(ByteSize::mib(64)),
+            sockets: vec![peer("tcp://10.0.0.5:5432")],
             routes: vec![
                 route(Some("api.example.com"), only("GET"), "/users/{id}"),
                 route(Some("api.example.com"), only("POST"), "/users/{id}"),
@@ -300,6 +327,7 @@ fn both_ends_of_each_range_are_allowed_and_nothing_beyond() {
             &["\"1MiB\"", "\"4GiB\""],
             &["\"1048575B\"", "\"4097MiB\""],
         ),
+        ("scratch-budget", &["0", "\"16384GiB\""], &["\"16385GiB\""]),
         ("ready", &["0", "10_000"], &["10_001"]),
         ("ready-per-function", &["0", "1000"], &["1001"]),
         ("ready-memory", &["0", "\"16384GiB\""], &["\"16385GiB\""]),
@@ -625,8 +653,8 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, \
-             `environment`, `config`, `secrets`, `mount`, `http`, `sends-to`, `invokes`, `async`, \
-             `queue`, `schedule` and `key-value`",
+             `environment`, `config`, `secrets`, `mount`, `egress`, `scratch`, `sockets`, \
+             `http`, `sends-to`, `invokes`, `async`, `queue`, `schedule` and `key-value`",
         ),
         // Names.
         (

@@ -101,6 +101,7 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         mapped: 1,
         rest_after: Duration::from_secs(1),
         max_memory: 1 << 20,
+        scratch_budget: 0,
         memory_reset: MemoryReset::Memset,
         memory_budget: 64 << 20,
         cores: 1,
@@ -110,7 +111,8 @@ async fn what_the_host_fails_at_is_recorded_as_its_error() {
         buckets: Arc::new(buckets),
         arn_prefix: "arn:aws:lambda:x:0:function:".to_owned(),
     };
-    let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox)).unwrap();
+    let nowhere = Arc::new(crate::egress::Shared::nowhere(log.clone()));
+    let runtime = Runtime::start(options, telemetry.clone(), Arc::new(NoOutbox), nowhere).unwrap();
     let spec = spec(&component);
     let lane = Admission::new(1, Duration::ZERO, [&spec].into_iter()).lane(&spec.name);
     let share = Share::new(spec.weight, 1);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::egress::Endpoint;
 use super::pattern::Filter;
 use super::schedule::{Expression, Zone};
 use super::{ByteSize, FunctionName};
@@ -100,6 +101,17 @@ pub enum Destination {
     Queue(QueueName),
     /// Another function, which gets it as an event.
     Function(FunctionName),
+    /// A server, to which it is posted.
+    Http(Box<Endpoint>),
+}
+
+impl AsyncPolicy {
+    /// Whether records are posted to a server.
+    #[must_use]
+    pub fn posts(&self) -> bool {
+        let mut both = self.on_success.iter().chain(&self.on_failure);
+        both.any(|destination| matches!(destination, Destination::Http(_)))
+    }
 }
 
 /// An event source mapping: a queue feeds the function.

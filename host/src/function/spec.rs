@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::events::{AsyncPolicy, QueueMapping, Schedule};
-use super::{ByteSize, FunctionName, Grant, Mount};
+use super::{ByteSize, Egress, FunctionName, Grant, Mount, Peer};
 use crate::queue::QueueName;
 
 /// Lambda's `MemorySize` default.
@@ -37,6 +37,10 @@ pub const LOG_RANGE: RangeInclusive<ByteSize> = ByteSize(0)..=ByteSize::mib(16);
 pub const PROVISIONED_RANGE: RangeInclusive<u32> = 0..=1000;
 /// Two decades up and down from the default.
 pub const WEIGHT_RANGE: RangeInclusive<u32> = 1..=10_000;
+/// Less holds no file worth the name, more is above Lambda's `EphemeralStorage`.
+pub const SCRATCH_RANGE: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::mib(10 << 10);
+/// Where a guest finds its scratch directory: Lambda's place, and every library's.
+pub const SCRATCH_PATH: &str = "/tmp";
 /// Lambda's limit for all environment variables together, names and values.
 pub const MAX_ENVIRONMENT: ByteSize = ByteSize::kib(4);
 /// All values of `config` together, names and values: each `get-all` carries them.
@@ -222,6 +226,12 @@ pub struct FunctionSpec {
     pub mounts: Vec<Mount>,
     /// Buckets, by the names under which it opens them.
     pub buckets: Vec<Grant>,
+    /// What it may reach by HTTP.
+    pub egress: Egress,
+    /// What an instance's scratch directory may hold. None: it has none.
+    pub scratch: Option<ByteSize>,
+    /// Whom it may reach with sockets.
+    pub sockets: Vec<Peer>,
     /// HTTP triggers.
     pub routes: Vec<Route>,
     /// How asynchronous events are handled.
@@ -254,6 +264,9 @@ impl FunctionSpec {
             secrets: Vec::new(),
             mounts: Vec::new(),
             buckets: Vec::new(),
+            egress: Egress::default(),
+            scratch: None,
+            sockets: Vec::new(),
             routes: Vec::new(),
             events: AsyncPolicy::default(),
             queues: Vec::new(),

@@ -8,13 +8,15 @@ use wasmtime::ResourceLimiter;
 
 /// What a table's element counts for: wasmtime keeps a pointer for each.
 const TABLE_ELEMENT_BYTES: u64 = 8;
-/// Core instances of one component instance; a component from our toolchains
-/// has four.
-const MAX_CORE_INSTANCES: usize = 16;
+/// Core instances of one component instance. A component of Rust has four; one of CPython
+/// about forty, which are its shared libraries and what joins them. The pool keeps no
+/// room for them, and what one instance's records take together has its bound in the
+/// engine's settings.
+pub(super) const MAX_CORE_INSTANCES: u32 = 64;
 /// Linear memories of one component instance.
-const MAX_MEMORIES: usize = 16;
+pub(super) const MAX_MEMORIES: u32 = 16;
 /// Tables of one component instance.
-const MAX_TABLES: usize = 16;
+pub(super) const MAX_TABLES: u32 = 16;
 
 /// Gives back memory that nobody needs now; answers whether it gave any.
 type Reclaim = Box<dyn Fn() -> bool + Send + Sync>;
@@ -308,15 +310,15 @@ impl ResourceLimiter for MemoryLimiter {
     }
 
     fn instances(&self) -> usize {
-        MAX_CORE_INSTANCES
+        MAX_CORE_INSTANCES as usize
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        MAX_TABLES as usize
     }
 
     fn memories(&self) -> usize {
-        MAX_MEMORIES
+        MAX_MEMORIES as usize
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::budget::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+
 /// How often the epoch advances: a guest yields its core after one to two of
 /// these.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,11 +32,6 @@ const PAGEMAP_RESIDENT: usize = 2 << 20;
 /// The same for tables.
 const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
 
-/// Core instances, memories and tables that one component may have at most; the
-/// pool has as many for each slot, so that no function takes another's.
-const MAX_CORE_INSTANCES: u32 = 16;
-const MAX_MEMORIES: u32 = 16;
-const MAX_TABLES: u32 = 16;
 /// Initial memory up to this size is an image that instances map, whatever is in it; of
 /// more, what is mostly zero is copied piece by piece. Snapshots are to be images.
 const DENSE_IMAGE: u64 = 64 << 20;
@@ -151,6 +148,7 @@ pub(crate) fn running_engine(
 ) -> wasmtime::Result<Engine> {
     let memories = (MEMORIES_IN_ALL / slots.max(1)).clamp(1, MAX_MEMORIES);
     let mut pool = PoolingAllocationConfig::new();
+    // As many for each slot as one component may have: no function takes another's.
     pool.total_component_instances(slots)
         .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
         .total_memories(slots.saturating_mul(memories))

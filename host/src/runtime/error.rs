@@ -23,6 +23,11 @@ pub enum StartError {
     /// The cache cannot be opened.
     #[error(transparent)]
     Cache(#[from] CompileError),
+    /// The directory for scratch cannot be had.
+    #[error(
+        "`scratch` in the state directory: {0}; see that it is a directory of the host's user, or remove it"
+    )]
+    Scratch(std::io::Error),
     /// The clock's thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[from] std::io::Error),

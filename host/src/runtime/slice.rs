@@ -42,7 +42,7 @@ pub(super) fn go_first() {
 
 /// Lets the calling thread go after the others. Anybody may.
 #[allow(unsafe_code, reason = "no crate wraps it for a thread")]
-pub(super) fn go_behind() {
+pub(crate) fn go_behind() {
     // SAFETY: neither has memory to touch; 0 means the calling thread.
     unsafe {
         let nice = libc::getpriority(libc::PRIO_PROCESS, 0);

@@ -15,7 +15,9 @@ use super::turns::{Seat, Share};
 use crate::capability::console::Console;
 use crate::capability::files::{Held, Mounts};
 use crate::capability::outbound::Http;
+use crate::capability::sockets::{Reach, Sockets};
 use crate::capability::{self, stdio::Output};
+use crate::egress::Client;
 use crate::function::FunctionSpec;
 use crate::invocation::{Call, Outbox};
 use crate::key_value::Buckets;
@@ -51,6 +53,10 @@ pub struct Common {
     pub(crate) mounts: Mounts,
     /// What is called beside its handlers.
     pub lifecycle: Lifecycle,
+    /// Sends its requests to others.
+    pub(crate) client: Arc<Client>,
+    /// Whom it may reach with sockets.
+    pub(crate) reach: Arc<Reach>,
 }
 
 /// The invocation an instance works on.
@@ -85,13 +91,16 @@ pub struct State {
     task: Option<GuestTaskId>,
     /// Calls that send something and are under way.
     pub(crate) posting: Arc<AtomicUsize>,
+    /// Before the table: no body that ends with its instance is taken for a whole one.
+    pub(crate) http: Http,
     pub(crate) table: ResourceTable,
     /// After the table: what is open is to be closed here.
     pub(crate) held: Held,
+    /// After the table, too: their room is free when they are closed.
+    pub(crate) sockets: Sockets,
     /// Made when the guest first asks for something of WASI: most handlers
     /// never do.
     wasi: Option<Box<WasiCtx>>,
-    pub(crate) http: Http,
     /// What it reads and writes if it is a program.
     console: Option<Arc<Console>>,
     pub(crate) output: Option<Arc<Output>>,
@@ -120,10 +129,11 @@ impl State {
             others: HashMap::new(),
             task: None,
             posting: Arc::default(),
+            http: Http::new(&common.client, deadline),
             table,
             held: Held::default(),
+            sockets: Sockets::default(),
             wasi: None,
-            http: Http::new(),
             console: None,
             output: None,
             answer: None,
@@ -227,7 +237,9 @@ impl WasiView for State {
         if self.wasi.is_none() {
             let console = self.common.is_command.then(|| self.console());
             let output = Arc::clone(self.output());
-            let context = capability::wasi::context(&self.common.spec, &output, console.as_ref());
+            let common = &self.common;
+            let console = console.as_ref();
+            let context = capability::wasi::context(&common.spec, &common.reach, &output, console);
             self.wasi = Some(Box::new(context));
         }
         let Self { table, wasi, .. } = self;

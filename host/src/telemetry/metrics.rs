@@ -63,6 +63,10 @@ pub struct Metrics {
     pub admission_waiting: IntGauge,
     /// Whether the disk of the queues is full.
     pub disk_full: IntGauge,
+    /// What scratch directories hold, in bytes.
+    pub scratch_used: IntGauge,
+    /// What they may hold, in bytes.
+    pub scratch_budget: IntGauge,
     memory_budget: IntGauge,
     memory_used: IntGauge,
     log_dropped: IntCounter,
@@ -155,6 +159,9 @@ struct Families {
     leases: IntCounterVec,
     events: IntCounterVec,
     key_value: IntCounterVec,
+    deliveries: IntCounterVec,
+    egress: IntCounterVec,
+    egress_connections: IntGaugeVec,
     running: IntGaugeVec,
     ready: IntGaugeVec,
     wanted: IntGaugeVec,
@@ -324,6 +331,24 @@ impl Metrics {
                 "Instances that shall wait for an event.",
                 &["function"],
             )?,
+            deliveries: counter_vec(
+                r,
+                "dunlin_deliveries_total",
+                "Attempts to post records of outcomes to HTTP endpoints, by how they ended: delivered, retried or dead.",
+                &["function", "result"],
+            )?,
+            egress: counter_vec(
+                r,
+                "dunlin_egress_requests_total",
+                "Requests that functions sent by HTTP, by how they ended.",
+                &["function", "result"],
+            )?,
+            egress_connections: gauge_vec(
+                r,
+                "dunlin_egress_connections",
+                "Connections that are open for what functions send by HTTP.",
+                &["function"],
+            )?,
             guest_dropped: counter_vec(
                 r,
                 "dunlin_guest_metrics_dropped_total",
@@ -386,6 +411,16 @@ impl Metrics {
                 r,
                 "dunlin_disk_full",
                 "1 while the disk of the queues has no room.",
+            )?,
+            scratch_used: gauge(
+                r,
+                "dunlin_scratch_used_bytes",
+                "What scratch directories hold.",
+            )?,
+            scratch_budget: gauge(
+                r,
+                "dunlin_scratch_budget_bytes",
+                "What they may hold together.",
             )?,
             memory_budget: gauge(
                 r,
@@ -477,6 +512,13 @@ impl Metrics {
     pub fn names(&self) -> Vec<String> {
         let _ = self.function(&FunctionName::new("x").expect("a valid name"));
         self.http.timeouts.with_label_values(&["idle"]).inc_by(0);
+        let families = &self.families;
+        families.egress.with_label_values(&["x", "ok"]).inc_by(0);
+        families.egress_connections.with_label_values(&["x"]).set(0);
+        families
+            .deliveries
+            .with_label_values(&["x", "dead"])
+            .inc_by(0);
         let _ = &self.http.responses;
         self.families
             .key_value
@@ -568,6 +610,32 @@ impl FunctionMetrics {
     pub fn key_value(&self, operation: KeyValueOperation, outcome: KeyValueOutcome) {
         let labels = [self.name.as_str(), operation.as_str(), outcome.as_str()];
         self.families.key_value.with_label_values(&labels).inc();
+    }
+
+    /// Counts a request that the function sent, by how it ended: a word of a closed set.
+    pub(crate) fn egress(&self, result: &'static str) {
+        let labels = [self.name.as_str(), result];
+        self.families.egress.with_label_values(&labels).inc();
+    }
+
+    /// Connections that are open for what it sends by HTTP.
+    pub(crate) fn egress_connections(&self) -> IntGauge {
+        let labels = [self.name.as_str()];
+        self.families.egress_connections.with_label_values(&labels)
+    }
+
+    /// Counts an attempt to post a record: `delivered`, `retried` or `dead`.
+    pub(crate) fn delivery(&self, result: &'static str) {
+        let labels = [self.name.as_str(), result];
+        self.families.deliveries.with_label_values(&labels).inc();
+    }
+
+    /// Those of a function that may send any begin at zero.
+    pub(crate) fn begin_egress(&self, results: &[&'static str]) {
+        for result in results {
+            let labels = [self.name.as_str(), *result];
+            self.families.egress.with_label_values(&labels).inc_by(0);
+        }
     }
 
     /// Counts an invocation that ended. `ran` is its duration from the lease;

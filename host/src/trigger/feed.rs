@@ -102,7 +102,7 @@ pub(crate) trait Worker: Send + Sync + 'static {
 pub(crate) struct Unsettled(AtomicUsize);
 
 impl Unsettled {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 }

@@ -165,7 +165,7 @@ fn bare() -> String {
 /// One that wants what no host has.
 fn greedy() -> String {
     wat_component(
-        r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "create" (func)))))"#,
+        r#"(component (import "wasi:nn/tensor@0.2.0" (instance (export "create" (func)))))"#,
     )
     .display()
     .to_string()
@@ -248,7 +248,7 @@ fn an_import_that_nothing_provides_is_named() {
         &[
             "dunlin.toml:2: ",
             "function.greedy.component: ",
-            "wasi:sockets/tcp",
+            "wasi:nn/tensor",
         ],
     );
 }

@@ -1,5 +1,6 @@
 //! The interface: what is done here, and what is left to wasmtime-wasi.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
@@ -8,23 +9,98 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     self, ErrorCode, Host, HostDescriptor, HostDirectoryEntryStream,
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::View;
 use super::held::{Counted, Open};
 use super::listing::Listing;
+use super::scratch::{Mode, Output, Scratch};
 
 /// A listing's number in the table, as a type of ours: theirs holds all entries at once.
 fn listing(stream: &Resource<types::DirectoryEntryStream>) -> Resource<Listing> {
     Resource::new_own(stream.rep())
 }
 
+/// Works in a scratch directory, on a thread for files.
+async fn there<T: Send + 'static>(
+    scratch: Arc<Scratch>,
+    work: impl FnOnce(&Scratch) -> Result<T, ErrorCode> + Send + 'static,
+) -> FsResult<T> {
+    Ok(spawn_blocking(move || work(&scratch)).await?)
+}
+
 impl View<'_> {
     /// Room for a stream of this file.
     fn stream(&self, fd: &Resource<types::Descriptor>) -> FsResult<Open> {
         match self.table.get(fd)? {
-            Descriptor::File(file) => Ok(Open::new(&file.file, self.room_with_buffer()?)),
+            Descriptor::File(file) => {
+                let hold = self.held.hold(fd.rep()).cloned();
+                Ok(Open::new(&file.file, self.room_with_buffer()?, hold))
+            }
             Descriptor::Dir(_) => Err(ErrorCode::IsDirectory.into()),
         }
+    }
+
+    /// A file of the scratch directory, if it is one.
+    fn scratch_file(
+        &self,
+        fd: &Resource<types::Descriptor>,
+    ) -> FsResult<Option<(Arc<Scratch>, Arc<File>)>> {
+        let Some(hold) = self.held.hold(fd.rep()) else {
+            return Ok(None);
+        };
+        match self.table.get(fd)? {
+            Descriptor::File(file) => {
+                Ok(Some((Arc::clone(hold.scratch()), Arc::clone(&file.file))))
+            }
+            // As wasmtime-wasi says it.
+            Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor.into()),
+        }
+    }
+
+    /// A directory of the scratch directory or this itself, if it is one.
+    async fn scratch_directory(
+        &mut self,
+        fd: &Resource<types::Descriptor>,
+    ) -> FsResult<Option<(Arc<Scratch>, Arc<File>)>> {
+        let Some(scratch) = self.scratch(fd).await? else {
+            return Ok(None);
+        };
+        match self.table.get(fd)? {
+            Descriptor::Dir(directory) => Ok(Some((scratch, Arc::clone(&directory.dir)))),
+            Descriptor::File(_) => Err(ErrorCode::NotDirectory.into()),
+        }
+    }
+
+    /// Two of them. What is there stays there: else nobody would know what it holds.
+    async fn scratch_directories(
+        &mut self,
+        one: &Resource<types::Descriptor>,
+        other: &Resource<types::Descriptor>,
+    ) -> FsResult<Option<(Arc<Scratch>, Arc<File>, Arc<File>)>> {
+        let one = self.scratch_directory(one).await?;
+        let other = self.scratch_directory(other).await?;
+        match (one, other) {
+            (Some((scratch, one)), Some((_, other))) => Ok(Some((scratch, one, other))),
+            (None, None) => Ok(None),
+            _ => Err(ErrorCode::CrossDevice.into()),
+        }
+    }
+
+    /// A stream into a file of the scratch directory, if it is one.
+    fn scratch_output(
+        &mut self,
+        fd: &Resource<types::Descriptor>,
+        mode: Mode,
+    ) -> FsResult<Option<Resource<DynOutputStream>>> {
+        let Some(hold) = self.held.hold(fd.rep()) else {
+            return Ok(None);
+        };
+        let Descriptor::File(file) = self.table.get(fd)? else {
+            return Err(ErrorCode::BadDescriptor.into());
+        };
+        let stream: DynOutputStream = Box::new(Output::new(&file.file, hold, mode));
+        Ok(Some(self.table.push(stream)?))
     }
 
     fn counted_output(
@@ -113,11 +189,13 @@ impl HostDescriptor for View<'_> {
         &mut self,
         fd: Resource<types::Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
+        self.scratch(&fd).await?;
         let Descriptor::Dir(directory) = self.table.get(&fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
         let directory = Arc::clone(&directory.dir);
-        let listing = Listing::begin(directory, self.room_with_buffer()?).await?;
+        let hold = self.held.hold(fd.rep()).cloned();
+        let listing = Listing::begin(directory, self.room_with_buffer()?, hold).await?;
         Ok(Resource::new_own(self.table.push(listing)?.rep()))
     }
 
@@ -141,6 +219,9 @@ impl HostDescriptor for View<'_> {
         offset: types::Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
         let open = self.stream(&fd)?;
+        if let Some(stream) = self.scratch_output(&fd, Mode::At(offset))? {
+            return self.counted_output(stream, open);
+        }
         let stream = self.wasi().write_via_stream(fd, offset)?;
         self.counted_output(stream, open)
     }
@@ -150,17 +231,27 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
     ) -> FsResult<Resource<DynOutputStream>> {
         let open = self.stream(&fd)?;
+        if let Some(stream) = self.scratch_output(&fd, Mode::Append)? {
+            return self.counted_output(stream, open);
+        }
         let stream = self.wasi().append_via_stream(fd)?;
         self.counted_output(stream, open)
     }
 
-    // From here on theirs: nothing of it opens a file, or keeps anything.
+    // From here on theirs, but for what changes a scratch directory: nothing of it opens a
+    // file, or keeps anything.
 
     async fn is_same_object(
         &mut self,
         one: Resource<types::Descriptor>,
         other: Resource<types::Descriptor>,
     ) -> wasmtime::Result<bool> {
+        for fd in [&one, &other] {
+            // The same, where it cannot be made.
+            if let Err(error) = self.scratch(fd).await {
+                error.downcast()?;
+            }
+        }
         self.wasi().is_same_object(one, other).await
     }
 
@@ -175,6 +266,9 @@ impl HostDescriptor for View<'_> {
     }
 
     async fn sync_data(&mut self, fd: Resource<types::Descriptor>) -> FsResult<()> {
+        if self.scratch(&fd).await?.is_some() {
+            return Ok(());
+        }
         self.wasi().sync_data(fd).await
     }
 
@@ -197,6 +291,9 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         size: types::Filesize,
     ) -> FsResult<()> {
+        if let Some((scratch, file)) = self.scratch_file(&fd)? {
+            return there(scratch, move |it| it.set_size(&file, size)).await;
+        }
         self.wasi().set_size(fd, size).await
     }
 
@@ -206,6 +303,7 @@ impl HostDescriptor for View<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.scratch(&fd).await?;
         self.wasi().set_times(fd, accessed, modified).await
     }
 
@@ -224,10 +322,20 @@ impl HostDescriptor for View<'_> {
         bytes: Vec<u8>,
         offset: types::Filesize,
     ) -> FsResult<types::Filesize> {
+        if let Some((scratch, file)) = self.scratch_file(&fd)? {
+            let write = move |it: &Scratch| match it.write(&file, &bytes, Mode::At(offset)) {
+                (0, Err(error)) => Err(error.into()),
+                (written, _) => Ok(written as u64),
+            };
+            return there(scratch, write).await;
+        }
         self.wasi().write(fd, bytes, offset).await
     }
 
     async fn sync(&mut self, fd: Resource<types::Descriptor>) -> FsResult<()> {
+        if self.scratch(&fd).await?.is_some() {
+            return Ok(());
+        }
         self.wasi().sync(fd).await
     }
 
@@ -236,10 +344,15 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
+            let make = move |it: &Scratch| it.create_directory(&base, &path);
+            return there(scratch, make).await;
+        }
         self.wasi().create_directory_at(fd, path).await
     }
 
     async fn stat(&mut self, fd: Resource<types::Descriptor>) -> FsResult<types::DescriptorStat> {
+        self.scratch(&fd).await?;
         self.wasi().stat(fd).await
     }
 
@@ -249,6 +362,7 @@ impl HostDescriptor for View<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
+        self.scratch(&fd).await?;
         self.wasi().stat_at(fd, flags, path).await
     }
 
@@ -260,6 +374,13 @@ impl HostDescriptor for View<'_> {
         to: Resource<types::Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, from, to)) = self.scratch_directories(&fd, &to).await? {
+            if flags.contains(types::PathFlags::SYMLINK_FOLLOW) {
+                return Err(ErrorCode::Invalid.into());
+            }
+            let link = move |it: &Scratch| it.link((&from, &path), (&to, &to_path));
+            return there(scratch, link).await;
+        }
         self.wasi().link_at(fd, flags, path, to, to_path).await
     }
 
@@ -268,6 +389,7 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<String> {
+        self.scratch(&fd).await?;
         self.wasi().readlink_at(fd, path).await
     }
 
@@ -276,6 +398,10 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
+            let remove = move |it: &Scratch| it.remove_directory(&base, &path);
+            return there(scratch, remove).await;
+        }
         self.wasi().remove_directory_at(fd, path).await
     }
 
@@ -286,6 +412,10 @@ impl HostDescriptor for View<'_> {
         to: Resource<types::Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, from, to)) = self.scratch_directories(&fd, &to).await? {
+            let rename = move |it: &Scratch| it.rename((&from, &path), (&to, &to_path));
+            return there(scratch, rename).await;
+        }
         self.wasi().rename_at(fd, path, to, to_path).await
     }
 
@@ -295,6 +425,10 @@ impl HostDescriptor for View<'_> {
         target: String,
         path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
+            let link = move |it: &Scratch| it.symlink(&target, &base, &path);
+            return there(scratch, link).await;
+        }
         self.wasi().symlink_at(fd, target, path).await
     }
 
@@ -303,6 +437,10 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
+            let remove = move |it: &Scratch| it.remove_file(&base, &path);
+            return there(scratch, remove).await;
+        }
         self.wasi().unlink_file_at(fd, path).await
     }
 
@@ -310,6 +448,7 @@ impl HostDescriptor for View<'_> {
         &mut self,
         fd: Resource<types::Descriptor>,
     ) -> FsResult<types::MetadataHashValue> {
+        self.scratch(&fd).await?;
         self.wasi().metadata_hash(fd).await
     }
 
@@ -319,6 +458,7 @@ impl HostDescriptor for View<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
+        self.scratch(&fd).await?;
         self.wasi().metadata_hash_at(fd, flags, path).await
     }
 }

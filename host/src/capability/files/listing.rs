@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEn
 use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::held::Room;
+use super::scratch::Hold;
 
 /// Entries that are read at once. A name has up to 255 bytes.
 const PIECE: usize = 128;
@@ -20,15 +21,22 @@ pub(super) struct Listing {
     next: VecDeque<Result<DirectoryEntry, ErrorCode>>,
     /// What was not read yet. None at the end, and while it is read.
     rest: Option<ReadDir>,
+    /// Of the scratch directory's.
+    _hold: Option<Arc<Hold>>,
     _room: Room,
 }
 
 impl Listing {
-    pub(super) async fn begin(directory: Arc<File>, room: Room) -> io::Result<Self> {
+    pub(super) async fn begin(
+        directory: Arc<File>,
+        room: Room,
+        hold: Option<Arc<Hold>>,
+    ) -> io::Result<Self> {
         let rest = spawn_blocking(move || read_base_dir(&directory)).await?;
         Ok(Self {
             next: VecDeque::new(),
             rest: Some(rest),
+            _hold: hold,
             _room: room,
         })
     }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
-use cap_primitives::fs::{FollowSymlinks, OpenOptions, OpenOptionsExt as _, stat};
+use cap_primitives::fs::{FollowSymlinks, Metadata, OpenOptions, OpenOptionsExt as _, stat};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::{self, Descriptor, Dir};
@@ -20,17 +20,19 @@ use super::View;
 use super::held::Open;
 
 /// What a guest asks for.
-struct Request {
+pub(super) struct Request {
     path: String,
     follow: FollowSymlinks,
     options: OpenOptions,
     mode: OpenMode,
     directory: bool,
+    create: bool,
+    truncate: bool,
 }
 
 impl Request {
     /// As POSIX and wasmtime-wasi understand the flags.
-    fn check(
+    pub(super) fn check(
         parent: &Dir,
         path_flags: PathFlags,
         path: String,
@@ -78,22 +80,58 @@ impl Request {
             options,
             mode,
             directory,
+            create,
+            truncate,
         })
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it makes a file where there is none.
+    pub(super) fn creates(&self) -> bool {
+        self.create
+    }
+
+    /// Whether it empties a file.
+    pub(super) fn truncates(&self) -> bool {
+        self.truncate
     }
 
     /// Opens it below a directory, and says whether it is one. Blocks.
     fn open(&self, parent: &File) -> Result<(File, bool), ErrorCode> {
-        let path = Path::new(&self.path);
-        // Looked at first, since opening alone may have an effect: who writes into a pipe
-        // learns that a reader has come and gone, a device may begin to do something.
-        match stat(parent, path, self.follow) {
+        self.look(parent)?;
+        self.open_found(parent)
+    }
+
+    /// Looks at it first, since opening alone may have an effect: who writes into a pipe
+    /// learns that a reader has come and gone, a device may begin to do something. Blocks.
+    pub(super) fn look(&self, parent: &File) -> Result<Option<Metadata>, ErrorCode> {
+        match stat(parent, Path::new(&self.path), self.follow) {
             Ok(found) if !(found.is_file() || found.is_dir() || found.is_symlink()) => {
-                return Err(ErrorCode::NotPermitted);
+                Err(ErrorCode::NotPermitted)
             }
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let file = cap_primitives::fs::open(parent, path, &self.options)?;
+    }
+
+    /// Makes the file, where nothing has this name. Blocks.
+    pub(super) fn create(&self, parent: &File, name: &Path) -> io::Result<File> {
+        let mut options = self.options.clone();
+        options
+            .create_new(true)
+            ._cap_fs_ext_follow(FollowSymlinks::No);
+        let file = cap_primitives::fs::open(parent, name, &options)?;
+        waits(&file)?;
+        Ok(file)
+    }
+
+    /// Opens what was looked at, and says whether it is a directory. Blocks.
+    pub(super) fn open_found(&self, parent: &File) -> Result<(File, bool), ErrorCode> {
+        let file = cap_primitives::fs::open(parent, Path::new(&self.path), &self.options)?;
         let opened = file.metadata()?;
         if !(opened.is_file() || opened.is_dir()) {
             return Err(ErrorCode::NotPermitted);
@@ -101,10 +139,15 @@ impl Request {
         if self.directory && !opened.is_dir() {
             return Err(ErrorCode::NotDirectory);
         }
-        let flags = fcntl_getfl(&file).map_err(io::Error::from)?;
-        fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(io::Error::from)?;
+        waits(&file)?;
         Ok((file, opened.is_dir()))
     }
+}
+
+/// What was opened is a file or a directory: it waits for its disk.
+fn waits(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags - OFlags::NONBLOCK)?)
 }
 
 impl View<'_> {
@@ -117,6 +160,7 @@ impl View<'_> {
         flags: OpenFlags,
         access: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
+        let scratch = self.scratch(parent).await?;
         let Descriptor::Dir(parent) = self.table.get(parent)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
@@ -125,7 +169,16 @@ impl View<'_> {
         // Taken along: who is ended while a thread opens the file still has room for it.
         let room = self.mounts.room()?;
         let (descriptor, open) = spawn_blocking(move || {
-            let (file, is_directory) = request.open(&parent)?;
+            let (file, is_directory, hold) = match scratch {
+                Some(scratch) => {
+                    let (file, is_directory, hold) = scratch.open(&parent, &request)?;
+                    (file, is_directory, Some(Arc::new(hold)))
+                }
+                None => {
+                    let (file, is_directory) = request.open(&parent)?;
+                    (file, is_directory, None)
+                }
+            };
             let (descriptor, file) = if is_directory {
                 let it = Dir::new(file, permissions, mode, false);
                 let file = Arc::clone(&it.dir);
@@ -135,7 +188,7 @@ impl View<'_> {
                 let file = Arc::clone(&it.file);
                 (Descriptor::File(it), file)
             };
-            Ok::<_, ErrorCode>((descriptor, Open::new(&file, room)))
+            Ok::<_, ErrorCode>((descriptor, Open::new(&file, room, hold)))
         })
         .await?;
         let descriptor = self.table.push(descriptor)?;

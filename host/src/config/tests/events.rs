@@ -324,11 +324,11 @@ fn a_problem_of_events_names_the_thing_the_value_and_the_remedy() {
         ),
         (manifest("async = { on-failure = { queue = \"audit\", function = \"other\" } }"),
             "3: function.f.async.on-failure: it does not name exactly one destination; write `{ \
-             queue = \"NAME\" }` or `{ function = \"NAME\" }`",
+             queue = \"NAME\" }`, `{ function = \"NAME\" }` or `{ http = \"https://…\" }`",
         ),
         (manifest("async = { on-failure = { } }"),
             "3: function.f.async.on-failure: it does not name exactly one destination; write `{ \
-             queue = \"NAME\" }` or `{ function = \"NAME\" }`",
+             queue = \"NAME\" }`, `{ function = \"NAME\" }` or `{ http = \"https://…\" }`",
         ),
         (manifest("async = { on-failure = \"audit\" }"),
             "3: function.f.async.on-failure: no table but of type string; write \
@@ -539,9 +539,9 @@ fn a_destination_that_is_none_is_said_with_the_key_that_it_has() {
         panic!("{found:?}");
     };
     assert!(destination.contains("does not name exactly one destination"));
-    assert!(
-        key.contains("on-failure.topic: unknown key; the keys here are `queue` and `function`")
-    );
+    assert!(key.contains(
+        "on-failure.topic: unknown key; the keys here are `queue`, `function` and `http`"
+    ));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::record::{self, Condition, Record, Response};
-use super::{Envelope, Fire, MAX_DEPTH, NewEvent, queue_of};
+use super::{Envelope, Fire, MAX_DEPTH, NewEvent, deliver, queue_of, records_of};
 use crate::dispatch::{Dispatcher, Function, NotFound, Permit};
 use crate::function::events::DEAD_LETTERS;
 use crate::function::{AsyncPolicy, Destination, FunctionName};
@@ -353,7 +353,8 @@ impl AsyncWorker {
         // The end of a chain of functions is not told to another function.
         let ends_here = tried.delivery.message.depth + 1 >= MAX_DEPTH;
         let on_failure = policy.on_failure.iter();
-        let on_failure = on_failure.filter(|to| !ends_here || matches!(to, Destination::Queue(_)));
+        let on_failure =
+            on_failure.filter(|to| !ends_here || !matches!(to, Destination::Function(_)));
         let sends: Vec<_> = on_failure.map(record).collect();
         let dead_letters = match (&policy.dead_letters, sends.is_empty()) {
             (Some(queue), _) => Some(queue.clone()),
@@ -406,6 +407,10 @@ impl AsyncWorker {
         let body: Bytes = record.to_json().into();
         match destination {
             Destination::Queue(queue) => (queue.clone(), NewMessage::of(body)),
+            Destination::Http(_) => {
+                let message = deliver::message(body, condition);
+                (records_of(&self.function), message)
+            }
             Destination::Function(function) => {
                 let event = NewEvent {
                     request_id: RequestId::random(),
@@ -465,7 +470,7 @@ impl AsyncWorker {
     }
 }
 
-fn default_dead_letters() -> QueueName {
+pub(super) fn default_dead_letters() -> QueueName {
     QueueName::new(DEAD_LETTERS).expect("it is one")
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
+use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -86,23 +87,24 @@ impl HttpTrigger {
             })
         };
         let mut ended = None;
+        let mut none = false;
         let answered = poll_fn(|context| {
             if ended.is_none()
                 && let Poll::Ready(result) = invocation.as_mut().poll(context)
             {
                 ended = Some(result);
             }
-            match Pin::new(&mut head).poll(context) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-                // There will be none, but why is not known yet.
-                Poll::Ready(Err(_)) if ended.is_none() => {
-                    invocation.as_mut().poll(context).map(|result| {
-                        ended = Some(result);
-                        None
-                    })
+            if !none {
+                match Pin::new(&mut head).poll(context) {
+                    Poll::Ready(Ok(response)) => return Poll::Ready(Some(response)),
+                    Poll::Ready(Err(_)) => none = true,
+                    Poll::Pending => {}
                 }
-                Poll::Ready(Err(_)) => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+            }
+            // There will be none. Why is known when the invocation has ended.
+            match none && ended.is_some() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
             }
         })
         .await;
@@ -121,17 +123,23 @@ impl HttpTrigger {
         };
         let (parts, mut body) = response.into_parts();
         let gathered = gather(&mut invocation, &mut ended, &mut body);
-        if let Gathered::Part {
-            broken: Some(error),
-            ..
-        } = &gathered
-            && ended.is_none()
-        {
-            let result = invocation.as_mut().await;
-            ended = Some(result.and_then(|()| Err(Failure::host(error.to_string()))));
-        }
+        let gathered = match gathered {
+            Ok(gathered) => gathered,
+            Err(error) => {
+                // Nothing is sent yet: the client need not see half of it. Nor does the
+                // guest wait for a reader.
+                drop(body);
+                let result = match ended {
+                    Some(result) => result,
+                    None => invocation.await,
+                };
+                let failure = result.err();
+                let failure = failure.unwrap_or_else(|| Failure::host(error.to_string()));
+                return answer::of_failure(&failure, request_id);
+            }
+        };
         let outgoing = match (gathered, ended) {
-            // Nothing is sent yet: the client need not see half of it.
+            // Likewise.
             (_, Some(Err(failure))) => return answer::of_failure(&failure, request_id),
             (Gathered::Whole(pieces), Some(Ok(()))) => match joined(pieces, &self.budget) {
                 Some(body) => Outgoing::Whole(body),
@@ -149,11 +157,13 @@ impl HttpTrigger {
                     None => return answer::of_failure(&Failure::no_memory(), request_id),
                 }
             }
-            (Gathered::Part { pieces, broken }, ended) => {
+            (Gathered::Part(pieces), ended) => {
                 let lacks_body = is_head || !answer::has_body(parts.status);
+                let length = parts.headers.get(CONTENT_LENGTH);
+                let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+                let announced = if lacks_body { Some(0) } else { length };
                 Outgoing::Streamed(Box::new(Streamed {
                     pieces,
-                    broken,
                     rest: Some(Rest {
                         body,
                         invocation: ended
@@ -162,6 +172,7 @@ impl HttpTrigger {
                         token: self.left.token(),
                     }),
                     lacks_body,
+                    announced,
                     expired: Box::pin(activity.expired.clone().cancelled_owned()),
                     activity: Arc::clone(activity),
                     unsent: activity.pieces(),
@@ -178,19 +189,16 @@ enum Gathered {
     /// All of it.
     Whole(VecDeque<Frame<Bytes>>),
     /// Some of it.
-    Part {
-        pieces: VecDeque<Frame<Bytes>>,
-        /// It ends here, before its end.
-        broken: Option<StreamError>,
-    },
+    Part(VecDeque<Frame<Bytes>>),
 }
 
-/// Polls the guest and the body of its answer for as long as neither waits.
+/// Polls the guest and the body of its answer for as long as neither waits. Answers an
+/// error if the body ended before its end.
 fn gather(
     invocation: &mut Invocation,
     ended: &mut Option<Result<(), Failure>>,
     body: &mut StreamBody,
-) -> Gathered {
+) -> Result<Gathered, StreamError> {
     let mut pieces = VecDeque::new();
     let mut size = 0;
     // Whoever polls this connection next polls both anew.
@@ -211,23 +219,19 @@ fn gather(
             }
             Poll::Ready(None) if pieces.iter().all(Frame::is_data) => {
                 settle(invocation, ended);
-                return Gathered::Whole(pieces);
+                return Ok(Gathered::Whole(pieces));
             }
             Poll::Ready(None) => {
                 settle(invocation, ended);
-                let broken = None;
-                return Gathered::Part { pieces, broken };
+                return Ok(Gathered::Part(pieces));
             }
             Poll::Ready(Some(Err(error))) => {
-                settle(invocation, ended);
-                let broken = Some(error);
-                return Gathered::Part { pieces, broken };
+                return Err(error);
             }
             Poll::Pending => {}
         }
         if !moved || size > GATHERED || pieces.len() >= GATHERED_PIECES {
-            let broken = None;
-            return Gathered::Part { pieces, broken };
+            return Ok(Gathered::Part(pieces));
         }
     }
 }
@@ -347,12 +351,12 @@ impl Body for RequestBody {
 pub(super) struct Streamed {
     /// What is there already.
     pieces: VecDeque<Frame<Bytes>>,
-    /// What follows it, if no more will come.
-    broken: Option<StreamError>,
     /// None when it has ended.
     rest: Option<Rest>,
     /// Nobody will read it: what the guest writes goes nowhere.
     lacks_body: bool,
+    /// Bytes that its head announced and that were not read yet. At 0 nobody reads on.
+    announced: Option<u64>,
     /// The drain has taken too long.
     expired: Pin<Box<WaitForCancellationFutureOwned>>,
     activity: Arc<Activity>,
@@ -414,8 +418,6 @@ impl Body for Streamed {
         }
         let frame = if let Some(piece) = this.pieces.pop_front() {
             Some(Ok(piece))
-        } else if let Some(error) = this.broken.take() {
-            Some(Err(error))
         } else if this.expired.as_mut().poll(context).is_ready() {
             this.rest = None;
             Some(Err(StreamError::Broken("the host is shutting down".into())))
@@ -427,6 +429,9 @@ impl Body for Streamed {
         };
         match frame {
             Some(Ok(frame)) => {
+                if let (Some(left), Some(data)) = (&mut this.announced, frame.data_ref()) {
+                    *left = left.saturating_sub(data.len() as u64);
+                }
                 let (activity, unsent) = (&this.activity, &this.unsent);
                 let mut frame = frame.map_data(|data| match unsent {
                     Some(unsent) => activity.until_piece_sent(unsent, data),
@@ -462,7 +467,8 @@ impl Body for Streamed {
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        if self.lacks_body
+        // Its client has all of it.
+        if self.announced == Some(0)
             && let Some(rest) = self.rest.take()
             && tokio::runtime::Handle::try_current().is_ok()
         {

@@ -73,6 +73,13 @@ mod host {
                             -> result<descriptor, error-code>;
                         symlink-at: func(old-path: string, new-path: string)
                             -> result<_, error-code>;
+                        create-directory-at: func(path: string) -> result<_, error-code>;
+                        link-at: func(old-path-flags: path-flags, old-path: string,
+                            new-descriptor: borrow<descriptor>, new-path: string)
+                            -> result<_, error-code>;
+                        rename-at: func(old-path: string,
+                            new-descriptor: borrow<descriptor>, new-path: string)
+                            -> result<_, error-code>;
                     }
                 }
                 interface preopens {
@@ -101,7 +108,7 @@ fn handle(request: Request) -> Response {
     let (path, to) = (query("path"), query("to"));
     let n = query("n").parse().unwrap_or(0);
     let done = match what.strip_prefix("raw-") {
-        None => simply(what, &path, &to).map_err(|error| error.kind().to_string()),
+        None => simply(what, &path, &to, n).map_err(|error| error.kind().to_string()),
         Some(what) => rawly(what, &path, &to, n).map_err(|error| error.name().to_owned()),
     };
     Response::json(&match done {
@@ -111,7 +118,7 @@ fn handle(request: Request) -> Response {
 }
 
 /// As any program does.
-fn simply(what: &str, path: &str, to: &str) -> io::Result<Value> {
+fn simply(what: &str, path: &str, to: &str, n: usize) -> io::Result<Value> {
     use std::fs;
     Ok(match what {
         "read" => fs::read_to_string(path)?.into(),
@@ -148,8 +155,82 @@ fn simply(what: &str, path: &str, to: &str) -> io::Result<Value> {
             }
             fs::remove_file(path)?.into()
         }
+        // Writes until it may not, `n` KiB at most.
+        "fill" => fill(&mut fs::File::create(path)?, n),
+        "fill-and-trap" => {
+            fill(&mut fs::File::create(path)?, n);
+            panic!("as it was told")
+        }
+        "fill-and-wait" => {
+            fill(&mut fs::File::create(path)?, n);
+            std::thread::sleep(std::time::Duration::from_secs(600));
+            Value::Null
+        }
+        "write-at" => {
+            let mut file = fs::File::create(path)?;
+            io::Seek::seek(&mut file, io::SeekFrom::Start(n as u64))?;
+            io::Write::write_all(&mut file, to.as_bytes())?;
+            io::Write::flush(&mut file)?.into()
+        }
+        "set-size" => fs::File::create(path)?.set_len(n as u64)?.into(),
+        "sync" => {
+            let file = fs::File::create(path)?;
+            file.sync_data()?;
+            file.sync_all()?.into()
+        }
+        // Files, directories and links until it may not, `n` of each at most.
+        "make-many" => {
+            let mut made = 0;
+            let then = (0..n).find_map(|number| {
+                let name = |kind| format!("{path}/{kind}{number}");
+                let one = fs::File::create(name("file"))
+                    .and_then(|_| fs::create_dir(name("folder")))
+                    .and_then(|()| fs::hard_link(name("file"), name("link")));
+                made += 1;
+                one.err()
+            });
+            json!({ "made": made, "then": then.map(|error| error.kind().to_string()) })
+        }
+        // What is removed and open, and what there is room for before and after its end.
+        "hold-removed" => {
+            let mut file = fs::File::create(path)?;
+            let held = fill(&mut file, n);
+            fs::remove_file(path)?;
+            let before = fill(&mut fs::File::create(to)?, n);
+            fs::remove_file(to)?;
+            drop(file);
+            let after = fill(&mut fs::File::create(to)?, n);
+            json!([held["wrote"], before["wrote"], after["wrote"]])
+        }
+        // What was read in `n` attempts, and how many failed.
+        "read-again" => {
+            let mut read = std::collections::BTreeSet::new();
+            let mut failed = 0;
+            for _ in 0..n {
+                match fs::read_to_string(path) {
+                    Ok(text) => _ = read.insert(text),
+                    Err(_) => failed += 1,
+                }
+            }
+            json!({ "read": read, "failed": failed })
+        }
+        "write-again" => (0..n)
+            .filter(|_| fs::write(path, to).is_ok())
+            .count()
+            .into(),
         _ => "nothing was asked for".into(),
     })
+}
+
+/// Writes up to so many KiB; answers how many bytes that were, and what ended it.
+fn fill(file: &mut std::fs::File, kib: usize) -> Value {
+    let mut wrote = 0;
+    let then = (0..kib.div_ceil(16)).find_map(|_| {
+        let done = io::Write::write_all(file, &[1; 16 << 10]);
+        wrote += if done.is_ok() { 16 << 10 } else { 0 };
+        done.err()
+    });
+    json!({ "wrote": wrote, "then": then.map(|error| error.kind().to_string()) })
 }
 
 /// As a program does that means harm.
@@ -178,6 +259,36 @@ fn rawly(what: &str, path: &str, to: &str, n: usize) -> Result<Value, ErrorCode>
             touched.map(|()| true.into())
         }
         "symlink" => directory.symlink_at(to, path).map(|()| true.into()),
+        // From the second directory to the first.
+        "link-across" | "rename-across" => {
+            let second = &directories.get(1).ok_or(ErrorCode::NoEntry)?.0;
+            let done = match what {
+                "link-across" => second.link_at(PathFlags::empty(), path, directory, to),
+                _ => second.rename_at(path, directory, to),
+            };
+            done.map(|()| true.into())
+        }
+        // Deeper than any path goes.
+        "nest" => {
+            let mut inner = directory.open_at(
+                PathFlags::empty(),
+                ".",
+                OpenFlags::DIRECTORY,
+                DescriptorFlags::READ,
+            )?;
+            for depth in 0..n {
+                if let Err(error) = inner.create_directory_at("d") {
+                    return Ok(json!({ "depth": depth, "then": error.name() }));
+                }
+                inner = inner.open_at(
+                    PathFlags::empty(),
+                    "d",
+                    OpenFlags::DIRECTORY,
+                    DescriptorFlags::READ,
+                )?;
+            }
+            Ok(json!({ "depth": n }))
+        }
         // Takes so many, and says how many it got.
         "open-many" => Ok(take(n, || open(DescriptorFlags::READ))),
         "list-many" => Ok(take(n, || directory.read_directory())),

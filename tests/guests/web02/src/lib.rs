@@ -131,12 +131,19 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "pieces" => {
                 let count = number(query, "count").unwrap_or(u64::MAX);
                 let piece = vec![b'x'; number(query, "size").unwrap_or(1) as usize];
-                let body = answer(out, 200, &[]);
+                let length = number(query, "length").map(|length| length.to_string());
+                let length = length.as_deref().map(|length| ("content-length", length));
+                let body = answer(out, 200, length.as_slice());
                 let mut stream = body.write().unwrap();
                 for _ in 0..count {
-                    stream.write_all(&piece).unwrap();
-                    stream.flush().unwrap();
-                    std::thread::sleep(pause);
+                    let written = stream.write_all(&piece);
+                    if written.and_then(|()| Write::flush(&mut stream)).is_err() {
+                        // Nobody reads it.
+                        break;
+                    }
+                    if !pause.is_zero() {
+                        std::thread::sleep(pause);
+                    }
                 }
                 drop(stream);
                 OutgoingBody::finish(body, None).unwrap();

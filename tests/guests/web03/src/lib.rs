@@ -214,7 +214,11 @@ impl wasip3::exports::http::handler::Guest for Web {
                 });
                 text(200, "answered".into())
             }
-            "pieces" => pieces(&[], piece, count, pause, End::Well),
+            "pieces" => {
+                let length = number(query, "length").map(|length| length.to_string());
+                let length = length.as_deref().map(|length| ("content-length", length));
+                pieces(length.as_slice(), piece, count, pause, End::Well)
+            }
             "trailers" => pieces(&[("trailer", "x-last")], piece, count, pause, End::Trailers),
             // Waits, and says how many were here meanwhile, and how many came in all.
             "waits" => {

@@ -1,0 +1,581 @@
+//! The connections of one function.
+//!
+//! Who needs a connection first waits for a ticket, of which there are as many as there may
+//! be connections: whoever came first gets the next one. With it, one that rests is taken, or
+//! one is opened, for which another that rests is closed if there are too many. A connection
+//! of HTTP/1.1 serves one request at a time, which holds the ticket until its answer is read,
+//! and rests between. One of HTTP/2 holds a ticket for itself, and serves all requests for its
+//! host at once, which need none.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use tokio::runtime::{Handle, Id};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep_until, timeout_at};
+
+use super::connect::Opened;
+use super::{Error, Outgoing};
+use crate::function::egress::Target;
+
+/// How long a connection rests: less than the 60 s after which most servers and load
+/// balancers close theirs.
+pub(super) const REST: Duration = Duration::from_secs(30);
+/// How long a connection may take to be ready for another request, once its answer is read:
+/// the rest of a request's body may still be on its way.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The head of an answer, and what is read at once: as much as the host takes of a request.
+const MAX_HEAD: usize = 64 << 10;
+/// hyper's default, and Apache's.
+const MAX_HEADERS: usize = 100;
+/// What one answer of HTTP/2 may send before it is read.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// What all answers of a connection may: thirty-two that nobody reads stop the others.
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// What is kept of a request's body for a stream that takes no more.
+const SEND_BUFFER: usize = 64 << 10;
+/// An HTTP/2 connection that says nothing for so long is asked whether it is there, and has
+/// as long to answer.
+const PING: Duration = Duration::from_secs(20);
+
+/// Connections, by whom they lead to.
+pub(super) struct Pool {
+    state: Mutex<State>,
+    tickets: Arc<Semaphore>,
+    /// How many tickets there are.
+    most: usize,
+    /// Connections of all functions.
+    host: Arc<Semaphore>,
+    /// There is a connection that several may use.
+    shared: Notify,
+    gauge: IntGauge,
+}
+
+#[derive(Default)]
+struct State {
+    resting: HashMap<Target, Vec<Resting>>,
+    shared: HashMap<Target, Shared>,
+    /// Connections that are open, or about to be.
+    open: usize,
+    next_id: u64,
+}
+
+/// A connection of HTTP/1.1 that rests.
+struct Resting {
+    connection: Http1,
+    since: Instant,
+}
+
+/// A connection of HTTP/1.1.
+struct Http1 {
+    id: u64,
+    /// The runtime that drives it.
+    home: Id,
+    sender: http1::SendRequest<Outgoing>,
+    usage: Arc<Usage>,
+}
+
+/// A connection of HTTP/2.
+#[derive(Clone)]
+struct Shared {
+    id: u64,
+    sender: http2::SendRequest<Outgoing>,
+    usage: Arc<Usage>,
+}
+
+/// How much a connection is used.
+struct Usage {
+    requests: AtomicUsize,
+    /// When the last of them ended.
+    since: Mutex<Instant>,
+    /// It serves nobody any more.
+    ended: Notify,
+}
+
+impl Usage {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            requests: AtomicUsize::new(0),
+            since: Mutex::new(Instant::now()),
+            ended: Notify::new(),
+        })
+    }
+
+    /// When it has rested long enough. Later, the longer it is used.
+    fn ends(&self) -> Instant {
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.requests.load(Ordering::Acquire) {
+            0 => since + REST,
+            _ => Instant::now() + REST,
+        }
+    }
+
+    fn is_resting(&self) -> bool {
+        self.requests.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A request on a connection, for as long as this lives.
+struct Using(Arc<Usage>);
+
+impl Using {
+    fn of(usage: &Arc<Usage>) -> Self {
+        usage.requests.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(usage))
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// An answer that is not read yet: dropped, it ends its connection at once, whatever that
+/// waits for: its other side may read nothing of the request for as long as it likes.
+struct Unread(Option<Arc<Usage>>);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let Some(usage) = &self.0 {
+            usage.ended.notify_one();
+        }
+    }
+}
+
+/// Room for a connection, for as long as this lives.
+pub(super) struct Slot {
+    /// Of a connection of HTTP/1.1, its request has it.
+    ticket: Option<OwnedSemaphorePermit>,
+    _host: OwnedSemaphorePermit,
+    pool: Weak<Pool>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.state().open -= 1;
+            pool.gauge.dec();
+        }
+    }
+}
+
+/// What there is for who needs a connection.
+pub(super) enum Found {
+    /// One that was used before.
+    Connection(Lease),
+    /// Room to open one.
+    Room(Slot),
+}
+
+impl Pool {
+    pub(super) fn new(connections: usize, host: Arc<Semaphore>, gauge: IntGauge) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            tickets: Arc::new(Semaphore::new(connections)),
+            most: connections,
+            host,
+            shared: Notify::new(),
+            gauge,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to the target, or room for one. `fresh` wants none that was used before.
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        target: &Target,
+        fresh: bool,
+        by: Instant,
+    ) -> Result<Found, Error> {
+        let ticket = loop {
+            // From before the look: what comes right after it is not missed.
+            let mut shared = pin!(self.shared.notified());
+            shared.as_mut().enable();
+            if !fresh && let Some(lease) = self.take_shared(target) {
+                return Ok(Found::Connection(lease));
+            }
+            if let Ok(ticket) = Arc::clone(&self.tickets).try_acquire_owned() {
+                break ticket;
+            }
+            self.close_unused();
+            tokio::select! {
+                ticket = Arc::clone(&self.tickets).acquire_owned() => {
+                    break ticket.expect("it is never closed");
+                }
+                () = shared => {}
+                () = sleep_until(by.into()) => return Err(Error::Limit),
+            }
+        };
+        if !fresh {
+            // It may have come while we waited.
+            if let Some(lease) = self.take_shared(target) {
+                return Ok(Found::Connection(lease));
+            }
+            if let Some(connection) = self.take_resting(target) {
+                let lease = Lease::own(self, target, connection, ticket, true);
+                return Ok(Found::Connection(lease));
+            }
+        }
+        self.make_room();
+        let host = timeout_at(by.into(), Arc::clone(&self.host).acquire_owned()).await;
+        let host = host.map_err(|_| Error::Limit)?.expect("it is never closed");
+        self.state().open += 1;
+        self.gauge.inc();
+        Ok(Found::Room(Slot {
+            ticket: Some(ticket),
+            _host: host,
+            pool: Arc::downgrade(self),
+        }))
+    }
+
+    /// A connection of HTTP/2.
+    fn take_shared(self: &Arc<Self>, target: &Target) -> Option<Lease> {
+        let mut state = self.state();
+        let shared = state.shared.get(target)?;
+        if shared.sender.is_closed() {
+            state.shared.remove(target);
+            return None;
+        }
+        let shared = shared.clone();
+        drop(state);
+        Some(Lease::shared(self, target, shared, true))
+    }
+
+    /// A connection of HTTP/1.1 that rests; one of this core first.
+    fn take_resting(&self, target: &Target) -> Option<Http1> {
+        let mut state = self.state();
+        let resting = state.resting.get_mut(target)?;
+        // Those that are closed already go: their drivers look after the rest.
+        let closed = |it: &Resting| it.connection.sender.is_closed();
+        resting.retain(|it| !closed(it) && it.since.elapsed() < REST);
+        let home = Handle::try_current().ok().map(|handle| handle.id());
+        let near = resting
+            .iter()
+            .rposition(|it| Some(it.connection.home) == home);
+        let index = near.or_else(|| resting.len().checked_sub(1));
+        let taken = index.map(|index| resting.remove(index));
+        if resting.is_empty() {
+            state.resting.remove(target);
+        }
+        taken.map(|it| it.connection)
+    }
+
+    /// Closes the connection that has rested longest, whoever it leads to, if there are as
+    /// many as there may be.
+    fn make_room(&self) {
+        let mut state = self.state();
+        if state.open < self.most {
+            return;
+        }
+        let oldest = state
+            .resting
+            .iter()
+            .filter_map(|(target, all)| Some((target, all.first()?.since)))
+            .min_by_key(|(_, since)| *since);
+        let Some((target, _)) = oldest else {
+            return;
+        };
+        let target = target.clone();
+        let all = state.resting.get_mut(&target).expect("it was just there");
+        all.remove(0);
+        if all.is_empty() {
+            state.resting.remove(&target);
+        }
+    }
+
+    /// Closes a connection of HTTP/2 that nobody uses: somebody else needs its ticket.
+    fn close_unused(&self) {
+        let mut state = self.state();
+        let unused = state.shared.iter().find(|(_, it)| it.usage.is_resting());
+        if let Some((target, _)) = unused {
+            let target = target.clone();
+            state.shared.remove(&target);
+        }
+    }
+
+    /// Speaks HTTP on a connection that was opened, and drives it on this core.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        target: &Target,
+        opened: Opened,
+        slot: Slot,
+        by: Instant,
+    ) -> Result<Lease, Error> {
+        let begin = self.begin_in_any_time(target, opened, slot);
+        let begun = timeout_at(by.into(), begin).await;
+        begun.map_err(|_| Error::ConnectTimeout)?
+    }
+
+    async fn begin_in_any_time(
+        self: &Arc<Self>,
+        target: &Target,
+        opened: Opened,
+        mut slot: Slot,
+    ) -> Result<Lease, Error> {
+        let Opened { stream, is_http2 } = opened;
+        let ticket = match is_http2 {
+            true => None,
+            false => slot.ticket.take(),
+        };
+        let io = TokioIo::new(stream);
+        let id = {
+            let mut state = self.state();
+            state.next_id += 1;
+            state.next_id
+        };
+        let usage = Usage::new();
+        let driver = Driver {
+            target: target.clone(),
+            id,
+            usage: Arc::clone(&usage),
+            pool: Arc::downgrade(self),
+            slot,
+        };
+        if is_http2 {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_header_list_size(MAX_HEAD as u32)
+                .max_send_buf_size(SEND_BUFFER)
+                .keep_alive_interval(PING)
+                .keep_alive_timeout(PING)
+                .handshake(io)
+                .await?;
+            let shared = Shared { id, sender, usage };
+            let lease = Lease::shared(self, target, shared.clone(), false);
+            // Several may have been opened at once: the first is kept.
+            let mut state = self.state();
+            let first = state
+                .shared
+                .get(target)
+                .is_none_or(|it| it.sender.is_closed());
+            if first {
+                state.shared.insert(target.clone(), shared);
+            }
+            drop(state);
+            tokio::spawn(driver.drive(connection));
+            if first {
+                self.shared.notify_waiters();
+            }
+            return Ok(lease);
+        }
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .handshake(io)
+            .await?;
+        let home = Handle::current().id();
+        let lease = {
+            let using = Using::of(&usage);
+            tokio::spawn(driver.drive(connection));
+            sender.ready().await?;
+            drop(using);
+            let connection = Http1 {
+                id,
+                home,
+                sender,
+                usage,
+            };
+            let ticket = ticket.expect("room for a connection has a ticket");
+            Lease::own(self, target, connection, ticket, false)
+        };
+        Ok(lease)
+    }
+
+    fn rests(&self, target: Target, connection: Http1) {
+        let since = Instant::now();
+        let resting = Resting { connection, since };
+        self.state()
+            .resting
+            .entry(target)
+            .or_default()
+            .push(resting);
+    }
+
+    /// A connection is gone.
+    fn forget(&self, target: &Target, id: u64) {
+        let mut state = self.state();
+        if state.shared.get(target).is_some_and(|it| it.id == id) {
+            state.shared.remove(target);
+        }
+        if let Some(resting) = state.resting.get_mut(target) {
+            resting.retain(|it| it.connection.id != id);
+            if resting.is_empty() {
+                state.resting.remove(target);
+            }
+        }
+    }
+}
+
+/// What a connection's driver knows of it.
+struct Driver {
+    target: Target,
+    id: u64,
+    usage: Arc<Usage>,
+    pool: Weak<Pool>,
+    slot: Slot,
+}
+
+impl Driver {
+    /// Drives a connection until it ends, or has rested long enough.
+    async fn drive(self, connection: impl Future<Output = hyper::Result<()>>) {
+        let mut connection = pin!(connection);
+        loop {
+            tokio::select! {
+                // Who has a request on it is told by it what went wrong.
+                _ = &mut connection => break,
+                () = self.usage.ended.notified() => break,
+                () = sleep_until(self.usage.ends().into()) => {
+                    if self.usage.is_resting() && self.usage.ends() <= Instant::now() {
+                        break;
+                    }
+                }
+            }
+        }
+        let Self {
+            target,
+            id,
+            pool,
+            slot,
+            ..
+        } = self;
+        if let Some(pool) = pool.upgrade() {
+            pool.forget(&target, id);
+        }
+        drop(slot);
+    }
+}
+
+/// A connection on loan, for one request. Dropped with an answer that is not read, it closes
+/// a connection of HTTP/1.1.
+pub(super) struct Lease {
+    pool: Weak<Pool>,
+    target: Target,
+    sender: Sender,
+    using: Using,
+    /// Of a connection of HTTP/1.1.
+    ticket: Option<OwnedSemaphorePermit>,
+    unread: Unread,
+    /// Whether it served before.
+    pub(super) is_reused: bool,
+}
+
+enum Sender {
+    Http1(Http1),
+    Http2(http2::SendRequest<Outgoing>),
+}
+
+/// What is left of a request that was not answered.
+pub(super) struct Unsent {
+    pub(super) error: Error,
+    /// There if nothing of it was sent.
+    pub(super) request: Option<http::Request<Outgoing>>,
+}
+
+impl Lease {
+    fn own(
+        pool: &Arc<Pool>,
+        target: &Target,
+        connection: Http1,
+        ticket: OwnedSemaphorePermit,
+        is_reused: bool,
+    ) -> Self {
+        Self {
+            ticket: Some(ticket),
+            unread: Unread(Some(Arc::clone(&connection.usage))),
+            pool: Arc::downgrade(pool),
+            target: target.clone(),
+            using: Using::of(&connection.usage),
+            sender: Sender::Http1(connection),
+            is_reused,
+        }
+    }
+
+    fn shared(pool: &Arc<Pool>, target: &Target, shared: Shared, is_reused: bool) -> Self {
+        Self {
+            pool: Arc::downgrade(pool),
+            target: target.clone(),
+            using: Using::of(&shared.usage),
+            ticket: None,
+            unread: Unread(None),
+            sender: Sender::Http2(shared.sender),
+            is_reused,
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn send(
+        &mut self,
+        request: http::Request<Outgoing>,
+    ) -> Result<http::Response<Incoming>, Unsent> {
+        let sent = match &mut self.sender {
+            Sender::Http1(connection) => connection.sender.try_send_request(request).await,
+            Sender::Http2(sender) => {
+                if let Err(error) = sender.ready().await {
+                    let error = error.into();
+                    let request = Some(request);
+                    return Err(Unsent { error, request });
+                }
+                sender.try_send_request(request).await
+            }
+        };
+        sent.map_err(|mut error| {
+            let request = error.take_message();
+            Unsent {
+                error: error.into_error().into(),
+                request,
+            }
+        })
+    }
+
+    /// The answer is read: somebody else may have the connection.
+    pub(super) fn give_back(self) {
+        let Self {
+            pool,
+            target,
+            sender,
+            using,
+            ticket,
+            mut unread,
+            ..
+        } = self;
+        unread.0 = None;
+        drop(using);
+        let (Sender::Http1(mut connection), Some(pool)) = (sender, pool.upgrade()) else {
+            return;
+        };
+        // The ticket goes last: who gets it finds the connection.
+        if connection.sender.is_ready() {
+            pool.rests(target, connection);
+            return drop(ticket);
+        }
+        // A host that ends drops what runs outside of its runtimes.
+        let Ok(here) = Handle::try_current() else {
+            return;
+        };
+        here.spawn(async move {
+            let settled = timeout_at((Instant::now() + SETTLE).into(), connection.sender.ready());
+            if matches!(settled.await, Ok(Ok(()))) {
+                pool.rests(target, connection);
+            }
+            drop(ticket);
+        });
+    }
+}
