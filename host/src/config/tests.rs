@@ -653,7 +653,7 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "3: function.f.handler: unknown key; the keys here are `source`, `component`, \
              `memory`, `timeout`, `fuel`, `request-limit`, `response-limit`, `log-limit`, \
              `isolation`, `reserved-concurrency`, `provisioned`, `weight`, `arguments`, \
-             `environment`, `config`, `secrets`, `mount`, `egress`, `scratch`, `sockets`, \
+             `environment`, `config`, `secrets`, `mount`, `scratch`, `egress`, `sockets`, \
              `http`, `sends-to`, `invokes`, `async`, `queue`, `schedule` and `key-value`",
         ),
         // Names.
