@@ -68,12 +68,12 @@ pub(crate) fn context(
     sockets::allow(&mut context, reach);
     context
         .envs(&spec.environment)
-        .arg(spec.name.as_str())
-        .args(&spec.arguments)
         .stderr(Stdio::new(output, Stream::Stderr))
         .max_random_size(MAX_RANDOM);
     match console {
         Some(console) => context
+            .arg(spec.name.as_str())
+            .args(&spec.arguments)
             .stdin(Pipe(Arc::clone(console)))
             .stdout(Pipe(Arc::clone(console))),
         None => context.stdout(Stdio::new(output, Stream::Stdout)),

@@ -178,14 +178,16 @@ fn documented(page: &str) -> BTreeSet<String> {
 #[test]
 fn the_metrics_are_those_that_are_documented() {
     let manifest = format!(
-        "[host]\nidle-timeout = \"200ms\"\n{PROBE}\
+        "[host]\nidle-timeout = \"200ms\"\negress = [\"http://127.0.0.1:9\"]\n{PROBE}\
+         [function.probe.async]\non-success = {{ http = \"http://127.0.0.1:9/\" }}\n\
+         on-failure = {{ http = \"http://127.0.0.1:9/\" }}\nmax-attempts = 1\n\
          [function.values]\ncomponent = \"{{values}}\"\n\
-         [[function.values.http]]\npath = \"/values\"\n\
+         egress = [\"http://127.0.0.1:9\"]\n[[function.values.http]]\npath = \"/values\"\n\
          [[function.values.key-value]]\nbucket = \"b\"\n[key-value.b]\n"
     );
     let host = box_with(&manifest).args(["--insecure-admin"]).start();
     // Families without a series are not shown until they have one: those of events, of a
-    // timeout, of buckets and of guests.
+    // timeout, of buckets, of deliveries (there is nobody at that port) and of guests.
     let looked = host.post("/values", r#"{ "bucket": "b", "do": [["get", "k"]] }"#);
     assert_eq!(looked.text(), r#"[{"ok":null}]"#);
     let event = [("x-amz-invocation-type", "Event")];
@@ -197,6 +199,9 @@ fn the_metrics_are_those_that_are_documented() {
     wire.closed();
     host.wait_for_metric("dunlin_http_timeouts_total", &[("timeout", "idle")], |n| {
         n == 1.0
+    });
+    host.wait_for_metric("dunlin_deliveries_total", &[("result", "retried")], |n| {
+        n >= 1.0
     });
     let served: BTreeSet<String> = host
         .scrape()
