@@ -3,9 +3,12 @@ use std::rc::Rc;
 
 use super::*;
 
+/// A status with a body, or none.
+type Said = Result<(u16, Vec<u8>), FetchError>;
+
 /// What the upstream does, and the URLs that it was asked for.
 struct Upstream {
-    answer: Rc<RefCell<Result<(u16, Vec<u8>), FetchError>>>,
+    answer: Rc<RefCell<Said>>,
     headers: Rc<RefCell<Vec<(&'static str, &'static str)>>>,
     asked: Rc<RefCell<Vec<String>>>,
 }
