@@ -81,5 +81,7 @@ class Http(exports.Http):
         try:
             return answer(200, summary(request))
         except Refused as refused:
+            # One line of JSON with `level` and `message` keeps both in the host's log.
+            print(json.dumps({"level": "warn", "message": "refused", "why": str(refused)}))
             allow = [("allow", b"POST")] if refused.status == 405 else []
             return answer(refused.status, {"error": str(refused)}, *allow)

@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use dunlin_tests::{Host, dunlin};
+use dunlin_tests::{Host, dunlin, eventually};
 
 use crate::http::{PROBE, box_with, up};
 
@@ -278,4 +278,38 @@ fn completions_and_manual_know_every_command() {
         .output()
         .unwrap();
     assert!(sourced.status.success(), "bash reads it: {sourced:?}");
+}
+
+/// The compiler bounds itself before it reads a byte: here it waits for the first one.
+#[test]
+fn the_compiler_bounds_its_cpu_time_and_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let made = Command::new("mkfifo").arg(&input).status().unwrap();
+    assert!(made.success());
+    let mut compiler = Command::new(dunlin())
+        .arg("compile-component")
+        .args([&input, &output])
+        .spawn()
+        .unwrap();
+    let file = format!("/proc/{}/limits", compiler.id());
+    // As the kernel writes it: the soft limit and the hard one.
+    let bounds = [
+        ("Max cpu time", ["600", "610"]),
+        ("Max address space", ["8589934592", "8589934592"]),
+        ("Max core file size", ["0", "0"]),
+    ];
+    eventually("the compiler's bounds", || {
+        let limits = std::fs::read_to_string(&file).ok()?;
+        let holds = |(name, expected): &(&str, [&str; 2])| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name));
+            line.is_some_and(|line| line.split_whitespace().take(2).eq(*expected))
+        };
+        bounds.iter().all(holds).then_some(())
+    });
+    // Nothing is no component.
+    drop(std::fs::File::options().write(true).open(&input).unwrap());
+    let status = compiler.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(!output.exists());
 }

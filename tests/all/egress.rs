@@ -1,7 +1,7 @@
 //! What functions ask of others: what they reach, and that it is all within limits.
 
 mod destinations;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::sync::Arc;
 use std::time::Duration;

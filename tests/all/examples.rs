@@ -3,11 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
+use std::sync::{Arc, Mutex};
 
 use dunlin_tests::{Host, Language, eventually, repository};
 use image::{DynamicImage, GenericImageView as _, ImageFormat, Rgb, RgbImage};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
+use crate::egress::upstream::{Upstream, ok, request};
 use crate::events::ask;
 
 /// One test for each example: a folder, and the function that tries it.
@@ -33,6 +36,7 @@ examples! {
     cleanup in "cleanup",
     counter in "counter",
     dictionary in "dictionary",
+    fetch in "fetch",
     hello in "hello",
     orders in "orders",
     pipeline in "pipeline",
@@ -237,6 +241,95 @@ fn counter(host: &Host) {
         (put.status, put.header("allow")),
         (405, Some("GET, POST, DELETE"))
     );
+}
+
+/// Its upstream is on the internet: here it is the test's own, and what is kept is old soon.
+fn fetch(deployed: &Host) {
+    // It gets as far as that without one.
+    let climbing = deployed.get("/fetch/a/%2e%2e/b");
+    assert_eq!(climbing.status, 400, "{climbing:?}");
+    assert_eq!(deployed.post("/fetch/a", "").status, 405);
+
+    let answer = Arc::new(Mutex::new(ok("one")));
+    let says = |text: &str| text.clone_into(&mut answer.lock().unwrap());
+    let answers = Arc::clone(&answer);
+    let upstream = Upstream::start(move |mut stream, tell| {
+        let answers = Arc::clone(&answers);
+        async move {
+            while let Some(request) = request(&mut stream).await {
+                tell.say(request.lines().next().unwrap_or_default());
+                let answer = answers.lock().unwrap().clone();
+                // An empty one is a connection that breaks off.
+                if answer.is_empty() || stream.write_all(answer.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let serve = |max_age: &str, max_keys: u32| {
+        let component = dunlin_tests::example("fetch");
+        let (url, rule) = (upstream.url("/v1/"), upstream.rule());
+        Host::builder()
+            .manifest(format!(
+                "[host]\negress = [{rule:?}]\n\
+                 [function.fetch]\ncomponent = {component:?}\negress = [{rule:?}]\n\
+                 [function.fetch.config]\nupstream = {url:?}\n\
+                 max-age = {max_age:?}\nmax-stale = \"1h\"\n\
+                 [[function.fetch.http]]\npath = \"/fetch/{{*path}}\"\n\
+                 [[function.fetch.key-value]]\nbucket = \"pages\"\n\
+                 [key-value.pages]\nmax-keys = {max_keys}\n",
+            ))
+            .start()
+    };
+    let get = |host: &Host, path: &str| {
+        let response = host.get(path);
+        let cache = response.header("x-cache").map(str::to_owned);
+        (response.status, cache, response.text())
+    };
+    let is =
+        |status: u16, cache: &str, text: &str| (status, Some(cache.to_owned()), text.to_owned());
+
+    let host = serve("1h", 20);
+    assert_eq!(get(&host, "/fetch/a?b=c"), is(200, "miss", "one"));
+    assert_eq!(upstream.hears(), "GET /v1/a?b=c HTTP/1.1");
+    says(&ok("two"));
+    assert_eq!(get(&host, "/fetch/a?b=c"), is(200, "hit", "one"));
+    assert!(host.get("/fetch/a?b=c").header("age").is_some());
+    says("HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno");
+    for _ in 0..2 {
+        assert_eq!(get(&host, "/fetch/none"), is(404, "miss", "no"));
+        assert_eq!(upstream.hears(), "GET /v1/none HTTP/1.1");
+    }
+    // More than the bucket takes: the last is kept, and the first is not any more.
+    says(&ok("many"));
+    for page in 0..20 {
+        let path = format!("/fetch/{page}");
+        assert_eq!(get(&host, &path), is(200, "miss", "many"));
+        assert_eq!(get(&host, &path), is(200, "hit", "many"));
+        assert_eq!(upstream.hears(), format!("GET /v1/{page} HTTP/1.1"));
+    }
+    assert_eq!(get(&host, "/fetch/a?b=c"), is(200, "miss", "many"));
+    host.stop();
+
+    // What was kept is too old at once.
+    while !upstream.is_silent() {}
+    let host = serve("0s", 20);
+    says(&ok("one"));
+    assert_eq!(get(&host, "/fetch/a"), is(200, "miss", "one"));
+    says("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+    assert_eq!(get(&host, "/fetch/a"), is(200, "stale", "one"));
+    says("");
+    assert_eq!(get(&host, "/fetch/a"), is(200, "stale", "one"));
+    let failed = host.get("/fetch/b");
+    assert_eq!(failed.status, 502, "{failed:?}");
+    let lines = host.guest_log(failed.request_id());
+    assert_eq!(lines[0]["message"], "the upstream fails", "{lines:?}");
+    assert_eq!(lines[0]["fields"]["url"], upstream.url("/v1/b"));
+    says(&ok("two"));
+    assert_eq!(get(&host, "/fetch/a"), is(200, "miss", "two"));
+    drop(upstream);
+    assert_eq!(get(&host, "/fetch/a"), is(200, "stale", "two"));
+    host.stop();
 }
 
 /// It fires at night: here its folder and its time are the test's own.

@@ -260,6 +260,17 @@ fn python_sums_up_tables() {
     let wrong = host
         .http
         .request("PUT", "/statistics?column=price", &[], table.as_bytes());
+    // What it prints is in the log.
+    let lines = host.guest_log(wrong.request_id());
+    assert_eq!(
+        (&lines[0]["message"], &lines[0]["level"]),
+        (&json!("refused"), &json!("warn")),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[0]["fields"],
+        json!({ "why": "PUT is not answered here" })
+    );
     assert_eq!(wrong.header("allow"), Some("POST"));
     assert_eq!(answered(&wrong), error(405, "PUT is not answered here"));
     host.stop();

@@ -25,6 +25,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,9 +47,13 @@ use crate::hex::{hex, unhex};
 /// five times that.
 pub const MAX_COMPONENT: u64 = 250 << 20;
 
-/// Compiling takes about a second per MiB on a slow box; ten times that for the
-/// largest is where something is wrong.
-pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+/// CPU time of the compiler, all its threads together: however busy the machine is, this
+/// counts what the component costs. Compiling takes about a second per MiB; twice that for
+/// the largest is where something is wrong.
+pub(super) const COMPILE_CPU_TIME: Duration = Duration::from_secs(600);
+/// Wall time, for a compiler that stands still. One that has half a core gets all of its
+/// CPU time.
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(1200);
 /// Address space of the compiler process.
 pub(super) const COMPILE_MEMORY: u64 = 8 << 30;
 
@@ -594,9 +599,13 @@ fn run_compiler(
     let mut command = Command::new(program);
     command.arg("compile-component").arg(input).arg(output);
     let (status, said) = run_child(&mut command, &[], limit, cancelled)?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(1) => Err(CompileError::Invalid(said)),
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(1), _) => Err(CompileError::Invalid(said)),
+        (_, Some(libc::SIGXCPU)) => Err(CompileError::Exceeded(format!(
+            "took more than {} s of CPU time",
+            COMPILE_CPU_TIME.as_secs()
+        ))),
         _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
     }
 }
@@ -682,8 +691,7 @@ fn end(child: &mut Child) {
 /// # Errors
 /// A text for the parent to show.
 pub fn compile_component(input: &Path, output: &Path) -> Result<(), String> {
-    // Both cores may work on it.
-    bound_this_process(COMPILE_MEMORY, COMPILE_TIMEOUT);
+    bound_this_process(COMPILE_MEMORY, COMPILE_CPU_TIME);
     let bytes = std::fs::read(input).map_err(|error| error.to_string())?;
     let engine = super::engine::compiling_engine().map_err(|error| format!("{error:#}"))?;
     let code = engine
@@ -702,23 +710,20 @@ pub(super) fn create(file: &Path) -> std::io::Result<File> {
         .open(file)
 }
 
-/// Holds this process to so much address space, and so much time on each of two cores.
+/// Holds this process to so much address space, and so much time on the cores.
 pub(super) fn bound_this_process(memory: u64, time: Duration) {
     use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
     // A host that is killed leaves no process of these behind.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let bound = |resource, limit| {
-        let _ = setrlimit(
-            resource,
-            Rlimit {
-                current: Some(limit),
-                maximum: Some(limit),
-            },
-        );
+    let bound = |resource, current, maximum| {
+        let [current, maximum] = [current, maximum].map(Some);
+        let _ = setrlimit(resource, Rlimit { current, maximum });
     };
-    bound(Resource::As, memory);
-    bound(Resource::Cpu, time.as_secs() * 2);
-    bound(Resource::Core, 0);
+    bound(Resource::As, memory, memory);
+    // At the first of them comes SIGXCPU, which tells this end from others.
+    let seconds = time.as_secs();
+    bound(Resource::Cpu, seconds, seconds + 10);
+    bound(Resource::Core, 0, 0);
 }
 
 #[cfg(test)]
@@ -907,6 +912,11 @@ mod tests {
             (
                 "kill -9 $$",
                 "the compiler ended with signal: 9 (SIGKILL); ",
+            ),
+            (
+                // What the kernel sends at the limit.
+                "ulimit -c 0; kill -XCPU $$",
+                "the compiler took more than 600 s of CPU time; ",
             ),
             ("echo too odd >&2; exit 1", "it does not compile: too odd"),
         ] {

@@ -22,7 +22,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::budget::{Budget, MemoryLimiter, Need};
-use super::compile::{self, COMPILE_MEMORY, COMPILE_TIMEOUT, Digest, MAX_COMPONENT};
+use super::compile::{self, COMPILE_CPU_TIME, COMPILE_MEMORY, Digest, MAX_COMPONENT};
 use super::engine;
 use super::lifecycle::{self, INIT_TIMEOUT};
 use crate::capability::frozen::{self, Called, Facts, Frozen};
@@ -373,7 +373,7 @@ pub fn snapshot_component(input: &Path, output: &Path) -> Result<Option<String>,
     // Its memory may be moved while it grows, is copied once, and then written out.
     compile::bound_this_process(
         COMPILE_MEMORY.saturating_add(order.memory.saturating_mul(4)),
-        COMPILE_TIMEOUT + INIT_TIMEOUT,
+        COMPILE_CPU_TIME + INIT_TIMEOUT,
     );
     // What it breaks down over is no more than a reason.
     std::panic::set_hook(Box::new(|_| {}));

@@ -15,8 +15,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
 /// A server on loopback, until it is dropped.
-pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     peak: Arc<AtomicUsize>,
     said: Receiver<String>,
@@ -25,10 +25,10 @@ pub(super) struct Upstream {
 
 /// Tells the test what a server saw.
 #[derive(Clone)]
-pub(super) struct Tell(Sender<String>);
+pub(crate) struct Tell(Sender<String>);
 
 impl Tell {
-    pub(super) fn say(&self, what: impl Into<String>) {
+    pub(crate) fn say(&self, what: impl Into<String>) {
         // A test that has ended hears nothing any more.
         let _ = self.0.send(what.into());
     }
@@ -36,7 +36,7 @@ impl Tell {
 
 impl Upstream {
     /// Serves each connection so.
-    pub(super) fn start<F>(serve: impl Fn(TcpStream, Tell) -> F + Send + Sync + 'static) -> Self
+    pub(crate) fn start<F>(serve: impl Fn(TcpStream, Tell) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -72,13 +72,13 @@ impl Upstream {
     }
 
     /// Answers every request so, on connections that stay open.
-    pub(super) fn answering(answer: impl Into<String>) -> Self {
+    pub(crate) fn answering(answer: impl Into<String>) -> Self {
         let answer: Arc<str> = answer.into().into();
         Self::start(move |stream, tell| serve(stream, tell, Arc::clone(&answer)))
     }
 
     /// The same over TLS.
-    pub(super) fn answering_tls(config: Arc<ServerConfig>, answer: impl Into<String>) -> Self {
+    pub(crate) fn answering_tls(config: Arc<ServerConfig>, answer: impl Into<String>) -> Self {
         let answer: Arc<str> = answer.into().into();
         Self::tls(config, move |stream, tell| {
             serve(stream, tell, Arc::clone(&answer))
@@ -86,7 +86,7 @@ impl Upstream {
     }
 
     /// Serves each connection so, over TLS.
-    pub(super) fn tls<F>(
+    pub(crate) fn tls<F>(
         config: Arc<ServerConfig>,
         then: impl Fn(TlsStream<TcpStream>, Tell) -> F + Send + Sync + 'static,
     ) -> Self
@@ -105,43 +105,43 @@ impl Upstream {
         })
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
     /// The rule that grants it.
-    pub(super) fn rule(&self) -> String {
+    pub(crate) fn rule(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Connections that were accepted.
-    pub(super) fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
     /// Connections that were open at once, at most.
-    pub(super) fn peak(&self) -> usize {
+    pub(crate) fn peak(&self) -> usize {
         self.peak.load(Ordering::SeqCst)
     }
 
     /// What it says next.
     #[track_caller]
-    pub(super) fn hears(&self) -> String {
+    pub(crate) fn hears(&self) -> String {
         self.said.recv_timeout(PATIENCE).expect("it says something")
     }
 
     /// Whether it says nothing for a moment.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         self.said.recv_timeout(Duration::from_millis(100)).is_err()
     }
 }
 
 /// Reads a request, its body by its `content-length`; None at the end.
-pub(super) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+pub(crate) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(stream.read_u8().await.ok()?);
@@ -157,7 +157,7 @@ pub(super) async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Str
 }
 
 /// What a server with this body answers.
-pub(super) fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
@@ -176,7 +176,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, tell: Tell, answ
 }
 
 /// Waits until the other side closes, and tells it.
-pub(super) async fn until_closed(mut stream: impl AsyncRead + Unpin, tell: Tell) {
+pub(crate) async fn until_closed(mut stream: impl AsyncRead + Unpin, tell: Tell) {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
     tell.say("closed");
