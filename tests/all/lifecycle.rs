@@ -337,11 +337,12 @@ fn a_restart_neither_runs_init_nor_makes_an_instance() {
 fn that_an_init_was_right_in_an_instance_holds_for_one_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    fs::write(folder.path().join("words"), "one").unwrap();
+    let data = tempfile::tempdir().unwrap();
+    fs::write(data.path().join("words"), "one").unwrap();
     let mount = format!(
         "[host.mount.data]\npath = {:?}\n\
          [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
-        folder.path().display().to_string()
+        data.path().display().to_string()
     );
     let builder = || prepared("read", "provisioned = 0").args(["--state", state.to_str().unwrap()]);
     builder().manifest(mount).start().stop();
