@@ -718,7 +718,8 @@ fn a_problem_names_the_thing_the_value_and_the_remedy() {
             "2: function.f.component: \"other.wasm\": it exports no handler that Dunlin knows; what \
              it exports: `acme:other/door@1.0.0`; export one of `dunlin:event/http@0.1.0`, \
              `dunlin:event/invoke@0.1.0`, `dunlin:event/schedule@0.1.0`, \
-             `dunlin:event/queue@0.1.0`",
+             `dunlin:event/queue@0.1.0`, or `wasi:http/handler`, `wasi:http/incoming-handler` or \
+             `wasi:cli/run`",
         ),
         // The host's ceilings.
         (
