@@ -139,8 +139,8 @@ fn the_state_directory_and_the_key_are_the_owners_alone() {
         .collect();
     assert_eq!(
         files.len(),
-        2,
-        "the machine code and its MAC, and nothing left over: {files:?}"
+        3,
+        "the machine code, its MAC and what is noted of it, and nothing left over: {files:?}"
     );
     for file in files {
         assert_eq!(mode(&file), 0o400, "{}", file.display());
