@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -250,11 +251,18 @@ impl Desk {
         let left = self.limit.checked_sub(size(response.headers()));
         let left = left.ok_or_else(|| Failure::too_large(self.limit))?;
         let (end, ended) = oneshot::channel();
+        // An answer without a body may say how long that of another would be.
+        let announced = match response.status() {
+            _ if self.is_head => None,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => None,
+            _ => announced(response.headers()),
+        };
         let response = response.map(|body| {
             let desk = Arc::clone(self);
             let body = GuestBody {
                 body,
                 left,
+                announced,
                 desk,
                 end: Some(end),
             };
@@ -280,6 +288,11 @@ impl Desk {
     }
 }
 
+/// The content-length, which was checked.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// What the lines of a head or of trailers count for.
 fn size(headers: &HeaderMap) -> u64 {
     let lines = headers.iter();
@@ -293,6 +306,9 @@ struct GuestBody {
     body: WasiBody,
     /// Bytes that may come.
     left: u64,
+    /// Bytes that must come, if the head says so. wasmtime's own check may lose its
+    /// error where nobody has read what came before.
+    announced: Option<u64>,
     desk: Arc<Desk>,
     /// Takes how reading ended.
     end: Option<oneshot::Sender<Result<(), Failure>>>,
@@ -347,6 +363,9 @@ impl Body for GuestBody {
                 return broken(&mut self, "the handler did not end well".into());
             }
             None => {
+                if let Some(missing) = self.announced.filter(|missing| *missing > 0) {
+                    return broken(&mut self, format!("{missing} announced bytes are missing"));
+                }
                 self.end(Ok(()));
                 return Poll::Ready(None);
             }
@@ -354,6 +373,12 @@ impl Body for GuestBody {
         let frame = match frame.into_data() {
             Ok(data) => {
                 self.count(data.len() as u64)?;
+                if let Some(announced) = self.announced {
+                    let Some(missing) = announced.checked_sub(data.len() as u64) else {
+                        return broken(&mut self, "it is longer than announced".into());
+                    };
+                    self.announced = Some(missing);
+                }
                 let held = self.desk.budget.hold(data);
                 let Some(data) = held else {
                     self.end(Err(Failure::no_memory()));
@@ -363,6 +388,9 @@ impl Body for GuestBody {
                 Frame::data(data)
             }
             Err(frame) => {
+                if let Some(missing) = self.announced.filter(|missing| *missing > 0) {
+                    return broken(&mut self, format!("{missing} announced bytes are missing"));
+                }
                 let trailers = frame.into_trailers().unwrap_or_default();
                 self.count(size(&trailers))?;
                 self.end(Ok(()));
