@@ -249,7 +249,10 @@ impl Buckets {
             let idle = readers.idle().pop();
             let connection = idle.map_or_else(|| writer.reader(), Ok);
             let connection = connection.map_err(|error| error.to_string())?;
-            let looked = look(&connection).map_err(|error| error.to_string())?;
+            // One state of the database for all that is looked at: a batch is seen whole.
+            let snapshot = connection.unchecked_transaction();
+            let looked = snapshot.and_then(|snapshot| look(&snapshot));
+            let looked = looked.map_err(|error| error.to_string())?;
             readers.idle().push(connection);
             Ok(looked)
         });
