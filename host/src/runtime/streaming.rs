@@ -12,8 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
@@ -242,7 +241,7 @@ impl Desk {
                 format!("the handler answered with the error `{code}`"),
             )
         })?;
-        check_head(&mut response, self.is_head).map_err(|message| {
+        let announced = check_head(&mut response, self.is_head).map_err(|message| {
             invalid(
                 "Function.InvalidResponse",
                 format!("the response cannot be sent: {message}"),
@@ -251,12 +250,6 @@ impl Desk {
         let left = self.limit.checked_sub(size(response.headers()));
         let left = left.ok_or_else(|| Failure::too_large(self.limit))?;
         let (end, ended) = oneshot::channel();
-        // An answer without a body may say how long that of another would be.
-        let announced = match response.status() {
-            _ if self.is_head => None,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => None,
-            _ => announced(response.headers()),
-        };
         let response = response.map(|body| {
             let desk = Arc::clone(self);
             let body = GuestBody {
@@ -286,11 +279,6 @@ impl Desk {
             Answer::Settled => Ok(()),
         }
     }
-}
-
-/// The content-length, which was checked.
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What the lines of a head or of trailers count for.

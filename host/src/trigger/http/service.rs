@@ -20,7 +20,7 @@ use crate::body::{self, BodyError};
 use crate::dispatch::Dispatcher;
 use crate::invocation::{
     Answer, Call, Door, Event, Failure, Handler, HttpRequest, RouteMatch, Trigger,
-    is_connection_header, traceparent,
+    is_connection_header, remove_headers, traceparent,
 };
 use crate::runtime::Budget;
 use crate::telemetry::Telemetry;
@@ -363,16 +363,7 @@ fn strip(headers: &mut http::HeaderMap) {
     for name in listed {
         headers.remove(name);
     }
-    if headers.keys().any(is_connection_header) {
-        let present: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| is_connection_header(name))
-            .cloned()
-            .collect();
-        for name in present {
-            headers.remove(name);
-        }
-    }
+    remove_headers(headers, is_connection_header);
 }
 
 fn protocol(version: Version) -> &'static str {
