@@ -22,6 +22,7 @@ mod scene;
 mod scratch;
 mod sockets;
 mod structure;
+mod told;
 mod twins;
 mod wat;
 mod watch;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::scene::Scene;
+use crate::told::{does, ok, refused};
 
 /// A folder with a directory `data` to mount, and a file beside it that is none of
 /// the guest's business.
@@ -44,24 +45,6 @@ fn mounting(builder: Builder, name: &str, access: &str, keys: &str) -> Builder {
         .manifest(format!(
             "[[function.{name}.mount]]\nfrom = \"data\"\nto = \"/data\"\naccess = {access:?}"
         ))
-}
-
-#[track_caller]
-fn does(host: &Host, target: &str) -> Value {
-    let response = host.get(target);
-    assert_eq!(response.status, 200, "{target}: {response:?}");
-    response.json()
-}
-
-#[track_caller]
-fn ok(host: &Host, target: &str, expected: impl Into<Value>) {
-    let expected = expected.into();
-    assert_eq!(does(host, target), json!({ "ok": expected }), "{target}");
-}
-
-#[track_caller]
-fn refused(host: &Host, target: &str, error: &str) {
-    assert_eq!(does(host, target), json!({ "error": error }), "{target}");
 }
 
 #[test]

@@ -9,27 +9,10 @@ use serde_json::{Value, json};
 
 use crate::http::wire::Wire;
 use crate::scene::{Ends, Scene, TIMEOUT, trap};
+use crate::told::{does, ok, refused};
 
 fn files(keys: &str) -> Builder {
     Host::builder().function("files", &guest("files"), keys)
-}
-
-#[track_caller]
-fn does(host: &Host, target: &str) -> Value {
-    let response = host.get(target);
-    assert_eq!(response.status, 200, "{target}: {response:?}");
-    response.json()
-}
-
-#[track_caller]
-fn ok(host: &Host, target: &str, expected: impl Into<Value>) {
-    let expected = expected.into();
-    assert_eq!(does(host, target), json!({ "ok": expected }), "{target}");
-}
-
-#[track_caller]
-fn refused(host: &Host, target: &str, error: &str) {
-    assert_eq!(does(host, target), json!({ "error": error }), "{target}");
 }
 
 /// The directories of instances that are there.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::http::wire::Wire;
 use crate::scene::{Scene, TIMEOUT};
+use crate::told::{does, ok, refused};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DENIED: &str = "permission denied";
@@ -27,24 +28,6 @@ fn sockets(peers: &[String], keys: &str) -> Builder {
 
 fn tcp(address: SocketAddr) -> String {
     format!("tcp://{address}")
-}
-
-#[track_caller]
-fn does(host: &Host, target: &str) -> Value {
-    let response = host.get(target);
-    assert_eq!(response.status, 200, "{target}: {response:?}");
-    response.json()
-}
-
-#[track_caller]
-fn ok(host: &Host, target: &str, expected: impl Into<Value>) {
-    let expected = expected.into();
-    assert_eq!(does(host, target), json!({ "ok": expected }), "{target}");
-}
-
-#[track_caller]
-fn refused(host: &Host, target: &str, error: &str) {
-    assert_eq!(does(host, target), json!({ "error": error }), "{target}");
 }
 
 /// A server that gives each connection to the test. It ends with the process.
