@@ -150,7 +150,11 @@ impl ComponentError {
             }
             Self::Unhandled { handler, .. } => {
                 let [needed, invoke] = [*handler, Handler::Invoke].map(Handler::name);
-                format!("export `{needed}` or `{invoke}`, or leave it out")
+                let standard = match handler {
+                    Handler::Http => ", `wasi:http`",
+                    _ => "",
+                };
+                format!("export `{needed}`{standard} or `{invoke}`, or leave it out")
             }
             Self::Held { .. } => "lower it, or export `wasi:http` to stream bodies".into(),
             Self::NotConcurrent => "use `fresh` or `reuse`".into(),

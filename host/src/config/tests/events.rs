@@ -518,7 +518,8 @@ fn a_problem_of_events_names_the_thing_the_value_and_the_remedy() {
         ),
         (on("queue.wasm", "[[function.f.queue]]\nname = \"orders\"\n[[function.f.http]]\npath = \"/a\""),
             "5: function.f.http: the component exports no handler for the route `/a`; export \
-             `dunlin:event/http@0.1.0` or `dunlin:event/invoke@0.1.0`, or leave it out",
+             `dunlin:event/http@0.1.0`, `wasi:http` or `dunlin:event/invoke@0.1.0`, or leave \
+             it out",
         ),
         ("[queue.a]\ndead-letter-queue = \"dead-letters\"\n[queue.b]\ndead-letter-queue = \"dead-letters.fifo\"".to_owned(),
             "4: queue.b.dead-letter-queue: \"dead-letters.fifo\": `dead-letters.fifo` cannot be \
