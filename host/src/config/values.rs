@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Sources;
 use super::document::{Field, Section};
 use crate::function::{
-    FunctionSpec, MAX_ARGUMENTS, MAX_CONFIG, MAX_ENVIRONMENT, MAX_SECRET, Secret,
+    ByteSize, FunctionSpec, MAX_ARGUMENTS, MAX_CONFIG, MAX_ENVIRONMENT, MAX_SECRET, Secret,
 };
 
 /// Whether the values of environment variables and secrets are read, and directories to
@@ -50,12 +50,13 @@ pub(super) fn environment(
     folder: &Path,
     sources: Sources<'_>,
 ) -> Found<(String, String)> {
-    let mut files = Vec::new();
-    let mut values = Vec::new();
-    let Some(field) = section.get("environment") else {
-        return Found { values, files };
+    let texts = Texts {
+        key: "environment",
+        what: "a variable",
+        most: MAX_ENVIRONMENT,
+        remedy: ", as in Lambda; read more from a `secrets` entry",
     };
-    for (name, value) in field.table().iter().flat_map(Section::entries) {
+    texts.read(section, folder, sources, |name, value, text| {
         let is_reserved = RESERVED.contains(&name)
             || RESERVED_PREFIXES
                 .iter()
@@ -63,24 +64,12 @@ pub(super) fn environment(
         if is_reserved {
             value.secret_problem("a name that Lambda reserves", "choose another");
         } else {
-            check_name(name, &value);
+            check_name(name, value);
         }
-        let text = text_or_elsewhere(&value, "a variable", folder, sources, &mut files);
-        let text = text.unwrap_or_default();
         if text.contains('\0') {
             value.secret_problem("a NUL byte in the value", "remove it");
         }
-        values.push((name.to_owned(), text));
-    }
-    let total = total(&values);
-    if total > MAX_ENVIRONMENT.as_usize() {
-        field.secret_problem(
-            format!("names and values together are {total} bytes"),
-            format!("allowed is {MAX_ENVIRONMENT}, as in Lambda; read more from a `secrets` entry"),
-        );
-    }
-    values.sort();
-    Found { values, files }
+    })
 }
 
 /// Reads `arguments`.
@@ -111,35 +100,63 @@ pub(super) fn config(
     folder: &Path,
     sources: Sources<'_>,
 ) -> Found<(String, String)> {
-    let mut files = Vec::new();
-    let mut values = Vec::new();
-    let Some(field) = section.get("config") else {
-        return Found { values, files };
+    let texts = Texts {
+        key: "config",
+        what: "a value of `config`",
+        most: MAX_CONFIG,
+        remedy: "; read more from a file that the function mounts",
     };
-    for (name, value) in field.table().iter().flat_map(Section::entries) {
+    texts.read(section, folder, sources, |name, value, _| {
         if name.is_empty() || name.len() > MAX_CONFIG_NAME || name.contains(char::is_control) {
             let remedy =
                 format!("use 1 to {MAX_CONFIG_NAME} bytes of text without control characters");
             value.secret_problem("cannot name a value of `config`", remedy);
         }
-        let text = text_or_elsewhere(&value, "a value of `config`", folder, sources, &mut files);
-        values.push((name.to_owned(), text.unwrap_or_default()));
-    }
-    let total = total(&values);
-    if total > MAX_CONFIG.as_usize() {
-        field.secret_problem(
-            format!("names and values together are {total} bytes"),
-            format!("allowed is {MAX_CONFIG}; read more from a file that the function mounts"),
-        );
-    }
-    values.sort();
-    Found { values, files }
+    })
 }
 
-/// Bytes of all names and values.
-fn total(values: &[(String, String)]) -> usize {
-    let sizes = values.iter().map(|(name, text)| name.len() + text.len());
-    sizes.sum()
+/// A table of texts that have names.
+struct Texts {
+    key: &'static str,
+    /// What one of them is.
+    what: &'static str,
+    /// Of all names and values together.
+    most: ByteSize,
+    /// What to do about more, after the number of bytes allowed.
+    remedy: &'static str,
+}
+
+impl Texts {
+    /// Reads them, sorted by name. `check` says what is wrong with one.
+    fn read(
+        &self,
+        section: &Section<'_>,
+        folder: &Path,
+        sources: Sources<'_>,
+        check: impl Fn(&str, &Field<'_>, &str),
+    ) -> Found<(String, String)> {
+        let mut files = Vec::new();
+        let mut values = Vec::new();
+        let Some(field) = section.get(self.key) else {
+            return Found { values, files };
+        };
+        for (name, value) in field.table().iter().flat_map(Section::entries) {
+            let text = text_or_elsewhere(&value, self.what, folder, sources, &mut files);
+            let text = text.unwrap_or_default();
+            check(name, &value, &text);
+            values.push((name.to_owned(), text));
+        }
+        let sizes = values.iter().map(|(name, text)| name.len() + text.len());
+        let total: usize = sizes.sum();
+        if total > self.most.as_usize() {
+            field.secret_problem(
+                format!("names and values together are {total} bytes"),
+                format!("allowed is {}{}", self.most, self.remedy),
+            );
+        }
+        values.sort();
+        Found { values, files }
+    }
 }
 
 /// Reads a text, or from where it is to be read.
