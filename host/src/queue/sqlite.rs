@@ -13,6 +13,7 @@ mod marks;
 mod overview;
 mod rows;
 mod schema;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,10 +22,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use super::receipt::ReceiptKey;
 use super::{
@@ -32,16 +31,14 @@ use super::{
     QueueInfo, QueueName, QueueSettings, QueueStore, Receipt, Sent, Settled, Settlement, Step,
     Stepped,
 };
-use crate::hex::hex;
 use crate::store::{Clock, Disk, Moment, OpenError, StoreMetrics, Writer};
 use delivery::{receive, settle};
-use rows::{COLUMNS, Counts, Queue, Stored, json, json_at, millis, name_at};
+use rows::{COLUMNS, Counts, Queue, Stored, json, json_at, name_at};
+use sending::{refresh_lane, send};
 
 /// The file in the state directory.
 pub const FILE_NAME: &str = "queue.db";
 
-/// SQS: for so long a message with the same deduplication id is taken for the same.
-const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// Queues at most: what a client could fill the disk with otherwise.
 const MAX_QUEUES: i64 = 10_000;
 /// Rows of one operation that walks over many: others wait for no more than these.
@@ -436,201 +433,6 @@ fn info_of(row: &Row<'_>) -> rusqlite::Result<QueueInfo> {
         created: row.get(3)?,
         modified: row.get(4)?,
     })
-}
-
-/// What is wrong with a message for a queue.
-fn refusal(queue: &Queue, message: &NewMessage) -> Option<QueueError> {
-    let (size, most) = (message.size(), queue.settings.max_message);
-    // What the host keeps for itself has its limit elsewhere.
-    if size > most && !queue.name.is_internal() {
-        let queue = queue.name.clone();
-        return Some(QueueError::TooLarge { queue, size, most });
-    }
-    fifo_refusal(queue, message).map(QueueError::Refused)
-}
-
-/// What a message lacks for a FIFO queue.
-fn fifo_refusal(queue: &Queue, message: &NewMessage) -> Option<String> {
-    if !queue.name.is_fifo() {
-        return None;
-    }
-    if message.group.is_none() {
-        return Some(format!(
-            "the queue `{}` is FIFO: give the message a group",
-            queue.name
-        ));
-    }
-    if message.delay.is_some() {
-        return Some(format!(
-            "the queue `{}` is FIFO: its messages have no delay of their own",
-            queue.name
-        ));
-    }
-    if message.deduplication.is_none() && !queue.settings.content_deduplication {
-        return Some(format!(
-            "the queue `{}` is FIFO: give the message a deduplication id, or let the queue take \
-             the digest of its content",
-            queue.name
-        ));
-    }
-    None
-}
-
-fn send(
-    connection: &Connection,
-    at: Moment,
-    name: &QueueName,
-    messages: Vec<NewMessage>,
-) -> Done<Vec<Result<Sent, QueueError>>> {
-    let Some(mut queue) = Queue::find(connection, name)? else {
-        return Ok(Err(QueueError::Unknown(name.clone())));
-    };
-    if schema::sweep(connection, at, queue.id)? > 0 {
-        queue = Queue::find(connection, name)?.unwrap_or(queue);
-    }
-    let mut sent = Vec::with_capacity(messages.len());
-    let mut counts = Counts::default();
-    for message in messages {
-        if let Some(refusal) = refusal(&queue, &message) {
-            sent.push(Err(refusal));
-            continue;
-        }
-        // A duplicate takes no room.
-        let key = deduplication(&queue, &message);
-        if let Some(before) = duplicate(connection, at, &queue, key.as_deref())? {
-            sent.push(Ok(before));
-            continue;
-        }
-        let size = message.size();
-        if let Some(full) = queue.has_no_room(size) {
-            sent.push(Err(QueueError::Full(name.clone(), full)));
-            continue;
-        }
-        sent.push(Ok(add(connection, at, &queue, message, key, &mut counts)?));
-        queue.messages += 1;
-        queue.bytes += size;
-    }
-    counts.write(connection)?;
-    Ok(Ok(sent))
-}
-
-/// What tells a duplicate of a message, in a FIFO queue.
-fn deduplication(queue: &Queue, message: &NewMessage) -> Option<String> {
-    let is_fifo = queue.name.is_fifo();
-    is_fifo.then(|| match &message.deduplication {
-        Some(id) => id.clone(),
-        None => hex(&Sha256::digest(&message.body)),
-    })
-}
-
-/// What was sent a short while ago and is the same.
-fn duplicate(
-    connection: &Connection,
-    at: Moment,
-    queue: &Queue,
-    deduplication: Option<&str>,
-) -> rusqlite::Result<Option<Sent>> {
-    match deduplication {
-        Some(key) => schema::seen(connection, queue.id, key, at.now),
-        None => Ok(None),
-    }
-}
-
-/// Adds a message, whether there is room or not, unless it is a duplicate.
-fn insert(
-    connection: &Connection,
-    at: Moment,
-    queue: &Queue,
-    message: NewMessage,
-    counts: &mut Counts,
-) -> rusqlite::Result<Sent> {
-    let key = deduplication(queue, &message);
-    match duplicate(connection, at, queue, key.as_deref())? {
-        Some(before) => Ok(before),
-        None => add(connection, at, queue, message, key, counts),
-    }
-}
-
-fn add(
-    connection: &Connection,
-    at: Moment,
-    queue: &Queue,
-    message: NewMessage,
-    deduplication: Option<String>,
-    counts: &mut Counts,
-) -> rusqlite::Result<Sent> {
-    let now = at.now;
-    let size = i64::try_from(message.size()).unwrap_or(i64::MAX);
-    let group = message.group.filter(|_| queue.name.is_fifo());
-    let id = message.id.unwrap_or_else(Uuid::new_v4);
-    let delay = message.delay.unwrap_or(queue.settings.delay);
-    let attributes = match message.attributes.is_empty() {
-        true => None,
-        false => Some(json(&message.attributes)?),
-    };
-    connection
-        .prepare_cached(
-            "INSERT INTO message (queue, id, body, attributes, size, sent, expires, visible, grp,
-                 deduplication, depth, born)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-        )?
-        .execute(params![
-            queue.id,
-            id.as_bytes().as_slice(),
-            message.body.as_ref(),
-            attributes,
-            size,
-            now,
-            queue.expires(at),
-            now.saturating_add(millis(delay)),
-            group,
-            deduplication,
-            message.depth,
-            at.age,
-        ])?;
-    let sequence = connection.last_insert_rowid();
-    let sent = Sent {
-        id,
-        sequence: sequence.unsigned_abs(),
-    };
-    counts.add(queue.id, 1, size);
-    if let Some(group) = &group {
-        refresh_lane(connection, queue.id, group)?;
-    }
-    if let Some(key) = &deduplication {
-        schema::note_seen(connection, queue.id, key, now + millis(DEDUPLICATION), sent)?;
-    }
-    Ok(sent)
-}
-
-/// Says from when on the first message of a group may be received: from when it is visible,
-/// and so are all that are held. That follows from the messages alone, whenever it is said.
-fn refresh_lane(connection: &Connection, queue: i64, group: &str) -> rusqlite::Result<()> {
-    let head: Option<i64> = connection
-        .prepare_cached(
-            "SELECT visible FROM message WHERE queue = ?1 AND grp = ?2 ORDER BY sequence LIMIT 1",
-        )?
-        .query_row(params![queue, group], |row| row.get(0))
-        .optional()?;
-    let Some(head) = head else {
-        connection
-            .prepare_cached("DELETE FROM lane WHERE queue = ?1 AND grp = ?2")?
-            .execute(params![queue, group])?;
-        return Ok(());
-    };
-    let held: Option<i64> = connection
-        .prepare_cached(
-            "SELECT max(visible) FROM message
-             WHERE queue = ?1 AND grp = ?2 AND grp IS NOT NULL AND held != 0",
-        )?
-        .query_row(params![queue, group], |row| row.get(0))?;
-    connection
-        .prepare_cached(
-            "INSERT INTO lane (queue, grp, visible) VALUES (?1, ?2, ?3)
-             ON CONFLICT (queue, grp) DO UPDATE SET visible = excluded.visible",
-        )?
-        .execute(params![queue, group, head.max(held.unwrap_or(head))])?;
-    Ok(())
 }
 
 fn peek(connection: &Connection, name: &QueueName, most: usize) -> Done<Vec<Message>> {

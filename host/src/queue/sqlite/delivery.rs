@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{COLUMNS, Counts, Queue, Stored, json, millis};
-use super::{CHUNK, Done, insert, refresh_lane, schema};
+use super::sending::{insert, refresh_lane};
+use super::{CHUNK, Done, schema};
 use crate::queue::cut_reason;
 use crate::queue::message::{Attributes, size_of};
 use crate::queue::{

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::Done;
 use super::rows::{Counts, Queue};
-use super::{Done, insert};
+use super::sending::insert;
 use crate::queue::{Mark, MarkName, QueueError, Step, Stepped};
 use crate::store::Moment;
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::delivery::Weighed;
 use super::rows::Counts;
+use super::sending::refresh_lane;
 use crate::queue::Sent;
 use crate::store::{Moment, OpenError};
 
@@ -176,7 +177,7 @@ pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
         [LEFT_BY_HOST],
     )?;
     for (queue, group) in groups? {
-        super::refresh_lane(connection, queue, &group)?;
+        refresh_lane(connection, queue, &group)?;
     }
     connection.execute_batch(
         "
@@ -245,7 +246,7 @@ fn drop_all(
     }
     counts.write(connection)?;
     for group in groups {
-        super::refresh_lane(connection, queue, &group)?;
+        refresh_lane(connection, queue, &group)?;
     }
     Ok(dropped)
 }

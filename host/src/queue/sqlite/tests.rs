@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tempfile::TempDir;
+use uuid::Uuid;
 
+use super::rows::millis;
 use super::*;
 use crate::queue::Redrive;
 
