@@ -2,23 +2,22 @@
 //! deployed, and drains in order.
 
 mod buckets;
+mod deployment;
 mod disk;
 mod machine;
 mod queues;
 mod state_dir;
 mod triggers;
 
-use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -32,24 +31,21 @@ use crate::api::operator::Operator;
 use crate::api::schedules::Schedules;
 use crate::api::server::{self, Admin};
 use crate::api::sqs::Sqs;
-use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problem, Problems, Signatures};
-use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
+use crate::config::{Config, DEFAULT_READY_MEMORY_PERCENT, Problems, Signatures};
+use crate::dispatch::{Admission, Dispatcher};
 use crate::egress::{self, Roots, SystemResolver};
-use crate::function::{Destination, FunctionName, FunctionSpec};
-use crate::invocation::Handler;
+use crate::function::{FunctionName, FunctionSpec};
 use crate::key_value::{self, Buckets};
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
-use crate::runtime::{
-    Compiler, ComponentError, Cores, Init, Inspected, Runtime, RuntimeOptions, Share, StartError,
-    Version, inspect,
-};
+use crate::runtime::{Compiler, Cores, Init, Runtime, RuntimeOptions, StartError};
 use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::asynchronous::{Deliveries, HostOutbox, Intake, Surroundings};
 use crate::trigger::feed::Feeds;
-use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener, Routes, Target};
+use crate::trigger::http::{self, Draining, HttpTrigger, Limits, Listener};
 use crate::trigger::schedule::{Scheduler, Timetable};
+use deployment::{Deployed, Parts};
 use triggers::Triggers;
 
 /// Slots beside those for concurrency and ready instances: for versions that
@@ -60,11 +56,6 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often versions are looked after that are awake: how many instances they keep, and
 /// whether they rest.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Functions that are loaded at once, for each core.
-const LOADED_AT_ONCE: usize = 4;
-/// The version that the manifest's functions run as.
-const LATEST: &str = "$LATEST";
-
 /// Why the host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -140,21 +131,6 @@ pub struct App {
     look_after: Arc<Notify>,
     deployed: Deployed,
     drain_timeout: Duration,
-}
-
-/// What a deployment needs.
-struct Parts {
-    runtime: Arc<Runtime>,
-    dispatcher: Arc<Dispatcher>,
-    telemetry: Telemetry,
-    concurrency: u32,
-    cores: usize,
-}
-
-/// What is deployed now.
-struct Deployed {
-    admission: Admission,
-    functions: Vec<(FunctionSpec, Arc<Version>)>,
 }
 
 impl App {
@@ -238,7 +214,7 @@ impl App {
 
         let configured = [host.http.listen, host.admin.listen];
         let configured = configured.into_iter().chain(host.metrics.listen);
-        parts.runtime.own_addresses().set(configured);
+        egress.own_addresses().set(configured);
         let versions = parts.load(config, &[]).await?;
         parts.runtime.prune();
         if config.functions.iter().any(|spec| spec.scratch.is_some()) {
@@ -271,9 +247,8 @@ impl App {
         };
 
         // Before any function serves.
-        egress.listens_on(vec![addresses.http, addresses.admin, addresses.metrics]);
         let bound = [addresses.http, addresses.admin, addresses.metrics];
-        parts.runtime.own_addresses().set(bound);
+        egress.own_addresses().set(bound);
 
         let cores = Arc::new(Cores::start(cores)?);
         let (draining, drained) = watch::channel(Draining::No);
@@ -565,172 +540,6 @@ impl App {
         parts.telemetry.log.host(Level::Info, "drained");
         in_time
     }
-}
-
-impl Parts {
-    /// Loads what is not loaded yet, and finds every problem. Several at once: most of it
-    /// is to wait for the disk.
-    async fn load(
-        &self,
-        config: &Config,
-        before: &[(FunctionSpec, Arc<Version>)],
-    ) -> Result<Vec<(FunctionSpec, Arc<Version>)>, Problems> {
-        let before: HashMap<&FunctionName, _> = before
-            .iter()
-            .map(|(spec, old)| (&spec.name, (spec, old)))
-            .collect();
-        let mut loaded = BTreeMap::new();
-        let mut problems = BTreeMap::new();
-        let mut loading = JoinSet::new();
-        let mut specs = config.functions.iter().enumerate();
-        loop {
-            while loading.len() < self.cores * LOADED_AT_ONCE
-                && let Some((index, spec)) = specs.next()
-            {
-                let Some(path) = spec.component.file() else {
-                    let place = &config.places[&spec.name];
-                    let problem = place.problem("it is not built", "run `dunlin build`");
-                    problems.insert(index, vec![problem]);
-                    continue;
-                };
-                let old = before.get(&spec.name).map(|(old, version)| {
-                    let same = *old == spec;
-                    (same, old.weight, Arc::clone(version))
-                });
-                let inspected = config.inspected.get(path).map(Arc::clone);
-                let (runtime, cores) = (Arc::clone(&self.runtime), self.cores);
-                let (spec, path) = (spec.clone(), path.to_owned());
-                loading.spawn(async move {
-                    (
-                        index,
-                        load_one(&runtime, spec, path, inspected, old, cores).await,
-                    )
-                });
-            }
-            match loading.join_next().await {
-                Some(Ok((index, Ok(version)))) => {
-                    loaded.insert(index, (config.functions[index].clone(), version));
-                }
-                Some(Ok((index, Err(errors)))) => {
-                    let place = &config.places[&config.functions[index].name];
-                    let problem =
-                        |error: &ComponentError| place.problem(error.to_string(), error.remedy());
-                    problems.insert(index, errors.iter().map(problem).collect());
-                }
-                Some(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-                None => break,
-            }
-        }
-        let versions: Vec<_> = loaded.into_values().collect();
-        let mut problems: Vec<Problem> = problems.into_values().flatten().collect();
-        problems.extend(deaf(config, &versions));
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
-        let is_new = |(spec, version): &&(FunctionSpec, Arc<Version>)| {
-            let old = before.get(&spec.name);
-            old.is_none_or(|(_, old)| !Arc::ptr_eq(old, version))
-        };
-        let new = versions.iter().filter(is_new).map(|(_, version)| version);
-        let deployed = versions.iter().map(|(_, version)| version);
-        self.runtime.expect_events(deployed, new).await;
-        Ok(versions)
-    }
-
-    fn deploy(&self, deployed: &Deployed, trigger: &HttpTrigger) -> Result<(), Problems> {
-        let mut catalogue = Catalogue::default();
-        let mut routes = Vec::new();
-        for (spec, version) in &deployed.functions {
-            catalogue.insert(Function {
-                version: Arc::clone(version),
-                lane: deployed.admission.lane(&spec.name),
-            });
-            let function = catalogue.get(&spec.name).expect("it was just put in");
-            routes.extend(spec.routes.iter().map(|route| {
-                let target = Target {
-                    function: Arc::clone(function),
-                    pattern: route.path.as_str().into(),
-                };
-                (route.clone(), target)
-            }));
-        }
-        let routes = Routes::new(routes).map_err(|conflict| {
-            Problems(vec![Problem {
-                at: None,
-                key: "http".into(),
-                value: None,
-                what: conflict.to_string(),
-                remedy: "change one of them".into(),
-            }])
-        })?;
-        // Routes hold their functions: whichever of the two is newer for a
-        // moment, each request runs on one of them.
-        trigger.route(routes);
-        self.dispatcher.deploy(catalogue);
-        Ok(())
-    }
-}
-
-/// Loads the version of a function, if it is not the old one: that with whether its
-/// configuration is the same, and its weight.
-async fn load_one(
-    runtime: &Runtime,
-    spec: FunctionSpec,
-    path: PathBuf,
-    inspected: Option<Arc<Inspected>>,
-    old: Option<(bool, u32, Arc<Version>)>,
-    cores: usize,
-) -> Result<Arc<Version>, Vec<ComponentError>> {
-    // It was built since, or has changed since it was looked at.
-    let look = move || match inspected.filter(|inspected| inspected.is_current()) {
-        Some(inspected) => Ok(inspected),
-        None => inspect(&path).map(Arc::new),
-    };
-    let inspected = tokio::task::spawn_blocking(look)
-        .await
-        .expect("inspecting does not panic")?;
-    if let Some((true, _, version)) = &old
-        && version.digest() == inspected.digest()
-    {
-        return Ok(Arc::clone(version));
-    }
-    let share = match old {
-        Some((_, weight, version)) if weight == spec.weight => Arc::clone(&version.common.share),
-        _ => Share::new(spec.weight, cores),
-    };
-    runtime.load(spec, &inspected, LATEST, share).await
-}
-
-/// Functions that others are to invoke, and that cannot be.
-fn deaf(config: &Config, versions: &[(FunctionSpec, Arc<Version>)]) -> Vec<Problem> {
-    let by_name: HashMap<&FunctionName, &Arc<Version>> = versions
-        .iter()
-        .map(|(spec, version)| (&spec.name, version))
-        .collect();
-    let cannot = |name: &FunctionName| {
-        let found = by_name.get(name);
-        found.is_some_and(|version| !version.handles(Handler::Invoke))
-    };
-    let mut problems = Vec::new();
-    for spec in &config.functions {
-        let destinations = [&spec.events.on_success, &spec.events.on_failure];
-        let destinations = destinations.into_iter().flatten();
-        let destinations = destinations.filter_map(|destination| match destination {
-            Destination::Function(name) => Some(name),
-            Destination::Queue(_) | Destination::Http(_) => None,
-        });
-        for name in destinations
-            .chain(&spec.invokes)
-            .filter(|name| cannot(name))
-        {
-            let what = format!(
-                "it sends events to the function `{name}`, which exports no `{}`",
-                Handler::Invoke.name()
-            );
-            problems.push(config.places[&spec.name].problem(what, "name another function"));
-        }
-    }
-    problems
 }
 
 fn bind(address: SocketAddr, key: &'static str) -> Result<std::net::TcpListener, AppError> {

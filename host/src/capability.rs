@@ -11,7 +11,6 @@ pub(crate) mod key_value;
 pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod outbound;
-pub(crate) mod own_addresses;
 pub(crate) mod producer;
 pub(crate) mod sockets;
 pub(crate) mod stdio;
@@ -56,11 +55,11 @@ mod producer_bindings {
     });
 }
 
-/// The interfaces that are there, as `package/interface` without a version.
+/// The interfaces that are there, as `package/interface`.
 const PROVIDED: &[Provided] = &[
     Provided {
         // The contract's versions are counted apart from WASI's.
-        version: "0.1.0",
+        versions: &["0.1.0"],
         interfaces: &[
             "dunlin:event/types",
             "dunlin:event/context",
@@ -69,7 +68,7 @@ const PROVIDED: &[Provided] = &[
         ],
     },
     Provided {
-        version: "0.2.",
+        versions: &["0.2.", "0.3."],
         interfaces: &[
             "wasi:cli/environment",
             "wasi:cli/exit",
@@ -82,17 +81,22 @@ const PROVIDED: &[Provided] = &[
             "wasi:cli/terminal-stdin",
             "wasi:cli/terminal-stdout",
             "wasi:clocks/monotonic-clock",
+            "wasi:http/types",
+            "wasi:random/insecure",
+            "wasi:random/insecure-seed",
+            "wasi:random/random",
+        ],
+    },
+    Provided {
+        versions: &["0.2."],
+        interfaces: &[
             "wasi:clocks/wall-clock",
             "wasi:filesystem/preopens",
             "wasi:filesystem/types",
             "wasi:http/outgoing-handler",
-            "wasi:http/types",
             "wasi:io/error",
             "wasi:io/poll",
             "wasi:io/streams",
-            "wasi:random/insecure",
-            "wasi:random/insecure-seed",
-            "wasi:random/random",
             "wasi:sockets/instance-network",
             "wasi:sockets/ip-name-lookup",
             "wasi:sockets/network",
@@ -103,75 +107,54 @@ const PROVIDED: &[Provided] = &[
         ],
     },
     Provided {
-        version: "0.3.",
+        versions: &["0.3."],
         interfaces: &[
-            "wasi:cli/environment",
-            "wasi:cli/exit",
-            "wasi:cli/stderr",
-            "wasi:cli/stdin",
-            "wasi:cli/stdout",
-            "wasi:cli/terminal-input",
-            "wasi:cli/terminal-output",
-            "wasi:cli/terminal-stderr",
-            "wasi:cli/terminal-stdin",
-            "wasi:cli/terminal-stdout",
             "wasi:cli/types",
-            "wasi:clocks/monotonic-clock",
             "wasi:clocks/system-clock",
             "wasi:clocks/types",
             "wasi:http/client",
-            "wasi:http/types",
-            "wasi:random/insecure",
-            "wasi:random/insecure-seed",
-            "wasi:random/random",
         ],
     },
     Provided {
-        version: "0.2.0-draft",
-        interfaces: KEY_VALUE,
+        versions: &["0.2.0-draft", "0.2.0-draft2"],
+        interfaces: &[
+            "wasi:keyvalue/atomics",
+            "wasi:keyvalue/batch",
+            "wasi:keyvalue/store",
+        ],
     },
     Provided {
-        version: "0.2.0-draft2",
-        interfaces: KEY_VALUE,
-    },
-    Provided {
-        version: "0.2.0-rc.1",
+        versions: &["0.2.0-rc.1", "0.2.0-draft-2024-09-27"],
         interfaces: &["wasi:config/store"],
     },
     Provided {
-        version: "0.2.0-draft-2024-09-27",
-        interfaces: &["wasi:config/store"],
-    },
-    Provided {
-        version: "0.1.0-draft",
+        versions: &["0.1.0-draft"],
         interfaces: &["wasi:logging/logging"],
     },
 ];
 
-const KEY_VALUE: &[&str] = &[
-    "wasi:keyvalue/atomics",
-    "wasi:keyvalue/batch",
-    "wasi:keyvalue/store",
-];
-
-/// Interfaces of one line of versions.
+/// Interfaces that are there in the same versions.
 struct Provided {
-    /// Their version; with a dot at the end, what their versions begin with.
-    version: &'static str,
+    /// Their versions; with a dot at the end, all that begin so and were published.
+    versions: &'static [&'static str],
     interfaces: &'static [&'static str],
 }
 
 /// Whether a guest may import this, a name as `package/interface@version`.
 pub(crate) fn is_provided(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    PROVIDED.iter().any(|provided| {
-        let is_line = provided.version.ends_with('.');
-        let is_it = match is_line {
-            true => version.starts_with(provided.version),
-            false => version == provided.version,
-        };
-        is_it && provided.interfaces.contains(&interface)
-    })
+    let is = |provided: &&str| match version.strip_prefix(provided) {
+        // What came before a version was published is another interface.
+        Some(patch) if provided.ends_with('.') => {
+            !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        Some(rest) => rest.is_empty(),
+        None => false,
+    };
+    PROVIDED
+        .iter()
+        .filter(|provided| provided.interfaces.contains(&interface))
+        .any(|provided| provided.versions.iter().any(|version| is(version)))
 }
 
 /// Provides all of it.
@@ -194,4 +177,37 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         linker,
         |state| state,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_there_in_their_versions_and_in_no_others() {
+        for import in [
+            "dunlin:event/context@0.1.0",
+            "wasi:cli/exit@0.2.12",
+            "wasi:cli/exit@0.3.2",
+            "wasi:io/poll@0.2.0",
+            "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/store@0.2.0-draft2",
+            "wasi:config/store@0.2.0-rc.1",
+        ] {
+            assert!(is_provided(import), "{import}");
+        }
+        for import in [
+            "dunlin:event/context@0.1.1",
+            "dunlin:event/context",
+            "wasi:cli/exit@0.2.",
+            "wasi:cli/exit@0.20.0",
+            "wasi:http/types@0.2.0-rc-2023-12-05",
+            "wasi:io/poll@0.3.0",
+            "wasi:keyvalue/store@0.2.0",
+            "wasi:keyvalue/store@0.2.0-draft3",
+            "wasi:sockets/tcp@0.3.0",
+        ] {
+            assert!(!is_provided(import), "{import}");
+        }
+    }
 }

@@ -22,24 +22,24 @@ mod client;
 mod connect;
 mod error;
 mod message;
+mod own_addresses;
 mod pool;
 mod resolve;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 pub(crate) use body::{Alive, BoxError, Outgoing, ResponseBody};
 pub(crate) use client::{Client, Options};
 pub(crate) use error::Error;
+pub(crate) use own_addresses::OwnAddresses;
 pub(crate) use resolve::{Resolve, SystemResolver};
 pub(crate) use tls::Roots;
 
-use crate::function::egress::embedded;
 use crate::telemetry::Log;
 
 /// What the clients of all functions have in common.
@@ -49,8 +49,7 @@ pub struct Shared {
     /// Connections of all functions together.
     connections: Arc<Semaphore>,
     log: Log,
-    /// Where the host itself listens. Unknown, nothing is reached.
-    own: OnceLock<Vec<SocketAddr>>,
+    own: Arc<OwnAddresses>,
 }
 
 impl Shared {
@@ -65,7 +64,7 @@ impl Shared {
             roots,
             connections: Arc::new(Semaphore::new(connections)),
             log,
-            own: OnceLock::new(),
+            own: Arc::default(),
         }
     }
 
@@ -75,36 +74,8 @@ impl Shared {
         Self::new(Arc::new(resolve::Nobody), Roots::new(Vec::new()), 0, log)
     }
 
-    /// Says where the host listens, which no function reaches. Before that, none reaches
-    /// anything. Counts once.
-    pub(crate) fn listens_on(&self, addresses: Vec<SocketAddr>) {
-        let _ = self.own.set(addresses);
-    }
-
-    /// Whether a connection to this address would come to the host itself.
-    fn is_own(&self, address: SocketAddr) -> bool {
-        let Some(own) = self.own.get() else {
-            return true;
-        };
-        let ip = address.ip().to_canonical();
-        let leads_to = embedded(ip).map(IpAddr::V4);
-        own.iter().any(|own| {
-            let listens = own.ip().to_canonical();
-            let meets =
-                |ip: IpAddr| ip == listens || (listens.is_unspecified() && is_of_this_machine(ip));
-            own.port() == address.port() && (meets(ip) || leads_to.is_some_and(meets))
-        })
-    }
-}
-
-/// Whether this machine has the address: only then a socket can be bound to it. Where that
-/// cannot be told, it has it.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    if ip.is_loopback() {
-        return true;
-    }
-    match UdpSocket::bind(SocketAddr::new(ip, 0)) {
-        Ok(_) => true,
-        Err(error) => error.kind() != std::io::ErrorKind::AddrNotAvailable,
+    /// Where the host itself listens: to be told, so that no guest reaches it.
+    pub(crate) fn own_addresses(&self) -> &Arc<OwnAddresses> {
+        &self.own
     }
 }

@@ -2,12 +2,14 @@
 //! their limits. Knows wasmtime; knows nothing of triggers.
 
 mod budget;
+mod cache;
 mod code;
 mod command;
 mod compile;
 mod concurrent;
 mod cores;
 mod demand;
+mod digest;
 mod ending;
 mod engine;
 mod error;
@@ -35,9 +37,10 @@ use wasmtime::component::Linker;
 
 pub(crate) use budget::MemoryLimiter;
 pub use budget::{Budget, Charge};
-pub use compile::{CompileError, Compiler, Digest, MAX_COMPONENT, compile_component};
+pub use compile::{CompileError, Compiler, MAX_COMPONENT, compile_component};
 pub(crate) use cores::elsewhere;
 pub use cores::{Cores, Load};
+pub use digest::Digest;
 pub use engine::{MemoryReset, PagemapUnsafe};
 pub use error::{ComponentError, StartError};
 pub use inspect::{Inspected, Inspections, inspect, inspect_all};
@@ -54,15 +57,14 @@ pub use version::{Lease, Version};
 
 use crate::capability;
 use crate::capability::files::{Mounts, Space};
-pub use crate::capability::own_addresses::OwnAddresses;
 use crate::capability::sockets::Reach;
 use crate::egress::{self, Client};
 use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
 use crate::telemetry::{Level, Telemetry};
+use cache::{Cache, Note};
 use code::{Code, Codes, Rule};
-use compile::Note;
 use demand::{Bounds, FIRST};
 use ending::Ending;
 use snapshot::Order;
@@ -216,7 +218,6 @@ pub struct Runtime {
     /// The state directory: no guest's.
     state: PathBuf,
     scratch: Arc<Space>,
-    own_addresses: Arc<OwnAddresses>,
     ticker: engine::Ticker,
 }
 
@@ -272,7 +273,7 @@ impl Runtime {
         budget.on_full(Box::new(move || {
             weak.upgrade().is_some_and(|shared| shared.reclaim())
         }));
-        let cache = compile::Cache::open(&state, compiler)?;
+        let cache = Cache::open(&state, compiler)?;
         let ticker = engine::Ticker::start(engine.clone())?;
         let rule = Rule {
             most: mapped as usize,
@@ -298,7 +299,6 @@ impl Runtime {
             memory_reset,
             state,
             scratch,
-            own_addresses: Arc::default(),
         })
     }
 
@@ -306,12 +306,6 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<Budget> {
         &self.shared.budget
-    }
-
-    /// The addresses that this host serves: to be told, so that no guest reaches them.
-    #[must_use]
-    pub fn own_addresses(&self) -> &OwnAddresses {
-        &self.own_addresses
     }
 
     /// Says so if the disk has less room than scratch directories may take.
@@ -397,7 +391,7 @@ impl Runtime {
                 Arc::clone(&self.egress),
                 self.telemetry.metrics.function(&spec.name),
             )),
-            reach: Reach::new(&spec.sockets, &self.own_addresses),
+            reach: Reach::new(&spec.sockets, self.egress.own_addresses()),
             spec,
         });
         let version = Arc::new(Version::new(

@@ -33,7 +33,7 @@ use wasmtime_wasi::sockets::{
     SocketAddrUse, WasiSockets, WasiSocketsCtxView, WasiSocketsView as _,
 };
 
-use super::own_addresses::OwnAddresses;
+use crate::egress::OwnAddresses;
 use crate::function::{Peer, Protocol};
 use crate::runtime::{Budget, Charge, State};
 

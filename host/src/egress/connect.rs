@@ -90,7 +90,7 @@ impl Dialler<'_> {
 
     fn check(&self, target: &Target, address: SocketAddr) -> Result<(), &'static str> {
         self.policy.admits_address(target, address.ip())?;
-        if self.shared.is_own(address) {
+        if self.shared.own.include(address) {
             return Err("the host's own address, which nothing allows");
         }
         Ok(())

@@ -87,7 +87,7 @@ fn bench_of(policy: Egress, resolver: Arc<dyn Resolve>, own: Vec<SocketAddr>) ->
     let lines = Arc::new(Mutex::new(Vec::new()));
     let (log, writer) = Log::start(Lines(Arc::clone(&lines))).unwrap();
     let shared = Arc::new(Shared::new(resolver, Roots::new(Vec::new()), 100, log));
-    shared.listens_on(own);
+    shared.own.set(own);
     let metrics = Arc::new(Metrics::new().unwrap());
     let name = FunctionName::new("f").unwrap();
     let handles = metrics.function(&name);
@@ -326,14 +326,15 @@ async fn the_hosts_own_addresses_are_never_reached() {
     let is_own = |ip: &str| {
         bench
             .shared
-            .is_own(SocketAddr::new(ip.parse().unwrap(), port))
+            .own
+            .include(SocketAddr::new(ip.parse().unwrap(), port))
     };
     // In other forms, and through a translator.
     assert!(is_own("::ffff:127.0.0.1") && is_own("64:ff9b::127.0.0.1"));
     // Another machine's.
     assert!(!is_own("192.0.2.1") && !is_own("2001:db8::1"));
     // Another port of this machine's.
-    assert!(!bench.shared.is_own("127.0.0.1:1".parse().unwrap()));
+    assert!(!bench.shared.own.include("127.0.0.1:1".parse().unwrap()));
     assert_eq!(accepted.load(Ordering::Relaxed), 0);
     // A name of the host in the header is only that.
     let other = bench_of(loopback(), Told::new(&[&["127.0.0.1"]]), vec![any]);
@@ -351,7 +352,7 @@ async fn before_the_host_listens_nothing_is_reached() {
     let (log, _writer) = Log::start(io::sink()).unwrap();
     let roots = Roots::new(Vec::new());
     let shared = Arc::new(Shared::new(Told::new(&[&[]]), roots, 1, log));
-    assert!(shared.is_own(address));
+    assert!(shared.own.include(address));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 use wasmtime::component::{InstancePre, Linker};
 
-use super::compile::{Cache, MapError, Mapping, Note};
+use super::cache::{Cache, MapError, Mapping, Note};
 use super::handlers::Exports;
 use super::identity::Identity;
 use super::inspect::Inspected;

@@ -11,8 +11,8 @@ use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::budget::{Budget, Denied, Need};
+use super::cache::Note;
 use super::code::Mapped;
-use super::compile::Note;
 use super::engine::Clock;
 use super::handlers::{Exports, Handlers};
 use super::lifecycle::{self, SHUTDOWN_TIMEOUT};

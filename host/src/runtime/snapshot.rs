@@ -22,7 +22,8 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::budget::{Budget, MemoryLimiter, Need};
-use super::compile::{self, COMPILE_CPU_TIME, COMPILE_MEMORY, Digest, MAX_COMPONENT};
+use super::compile::{self, COMPILE_CPU_TIME, COMPILE_MEMORY, MAX_COMPONENT};
+use super::digest::Digest;
 use super::engine;
 use super::lifecycle::{self, INIT_TIMEOUT};
 use crate::capability::frozen::{self, Called, Facts, Frozen};
