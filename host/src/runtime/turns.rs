@@ -21,7 +21,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem::ManuallyDrop;
@@ -46,6 +46,12 @@ const POLL_AFTER: u64 = 120_000;
 /// there: on the way there and back it waits for a core that may be in the middle of a
 /// slice.
 const WORTH_MOVING: u64 = 500_000;
+/// A slice as short as this is charged with the wall clock alone: what the kernel gave to
+/// others in it is less.
+const CHECKED: Duration = Duration::from_micros(200);
+/// For so long a reading of the thread's own time serves the slices that begin. One that
+/// the kernel interrupts is charged with so much too much, at most.
+const STALE: Duration = Duration::from_millis(1);
 /// The weight of the last turn in the mean of a function's turns, as a power of two.
 const MEAN_SHIFT: u32 = 3;
 /// The weight that counts time as it is.
@@ -165,7 +171,9 @@ pub(super) static SHARED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     static CORE: RefCell<Option<Core>> = const { RefCell::new(None) };
     /// Turns taken within the poll that runs now.
-    static TAKEN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+    /// The thread's own time on a processor as it was last read, and when.
+    static READ: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
 }
 
 impl Core {
@@ -370,40 +378,47 @@ pub(crate) fn may_start(share: &Arc<Share>) -> bool {
     with_core(|core| core.may_start(share)).unwrap_or(true)
 }
 
-/// A reading of the clock that measures what a function used.
-#[derive(Clone, Copy)]
-enum Reading {
-    /// The wall clock: nobody waits, so nobody minds what the kernel took.
-    Wall(Instant),
-    /// The thread's own time on a processor, so that no function pays for what
-    /// the kernel gave to another process meanwhile. Reading it costs a system
-    /// call.
-    Thread(Duration),
+/// Measures what a function used: the wall clock, and for a slice that took long while
+/// others waited, the thread's own time on a processor, so that no function pays for what
+/// the kernel gave to another process meanwhile. That costs a system call, which takes
+/// longer than the wall clock's reading by a factor of fifty.
+struct Stopwatch {
+    began: Instant,
+    /// The thread's time, read shortly before; None if nobody waits, and so nobody minds.
+    before: Option<Duration>,
 }
 
-fn thread_time() -> Duration {
+impl Stopwatch {
+    fn start(contended: bool) -> Self {
+        let began = Instant::now();
+        let before = contended.then(|| match READ.get() {
+            Some((at, time)) if began.saturating_duration_since(at) < STALE => time,
+            _ => read_thread_time(began),
+        });
+        Self { began, before }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let now = Instant::now();
+        let wall = now.saturating_duration_since(self.began);
+        match self.before {
+            Some(before) if wall >= CHECKED => {
+                wall.min(read_thread_time(now).saturating_sub(before))
+            }
+            _ => wall,
+        }
+    }
+}
+
+/// The time that this thread has had on a processor.
+fn read_thread_time(now: Instant) -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(
+    let time = Duration::new(
         time.tv_sec.cast_unsigned(),
         u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
-}
-
-impl Reading {
-    fn now(contended: bool) -> Self {
-        if contended {
-            Self::Thread(thread_time())
-        } else {
-            Self::Wall(Instant::now())
-        }
-    }
-
-    fn elapsed(self) -> Duration {
-        match self {
-            Self::Wall(began) => began.elapsed(),
-            Self::Thread(began) => thread_time().saturating_sub(began),
-        }
-    }
+    );
+    READ.set(Some((now, time)));
+    time
 }
 
 /// Runs a piece of an invocation (a poll of its future), charges the function
@@ -418,7 +433,7 @@ pub(crate) fn charged<R>(share: &Arc<Share>, run: impl FnOnce() -> R) -> (R, Dur
 /// any more.
 struct Slice<'a> {
     share: &'a Arc<Share>,
-    began: Reading,
+    watch: Stopwatch,
     /// Turns taken before, in a slice around this one.
     outer: u64,
 }
@@ -429,7 +444,7 @@ impl<'a> Slice<'a> {
         Self {
             share,
             outer: TAKEN.replace(0),
-            began: Reading::now(contended),
+            watch: Stopwatch::start(contended),
         }
     }
 
@@ -438,7 +453,7 @@ impl<'a> Slice<'a> {
     }
 
     fn finish(&mut self) -> Duration {
-        let used = self.began.elapsed();
+        let used = self.watch.elapsed();
         let taken = TAKEN.replace(self.outer);
         with_core(|core| {
             core.charge(self.share, used);

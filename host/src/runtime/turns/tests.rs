@@ -330,3 +330,20 @@ fn an_expired_guest_that_is_dropped_holds_up_nobody() {
             .unwrap();
     });
 }
+
+#[test]
+fn what_the_kernel_gives_to_others_is_charged_to_nobody_where_others_wait() {
+    let nap = Duration::from_millis(50);
+    let slept = |contended| {
+        let watch = Stopwatch::start(contended);
+        std::thread::sleep(nap);
+        watch.elapsed()
+    };
+    assert!(slept(false) >= nap);
+    assert!(slept(true) < nap / 2);
+    // Where it works itself, it is charged with that.
+    let watch = Stopwatch::start(true);
+    let before = read_thread_time(Instant::now());
+    while read_thread_time(Instant::now()) - before < nap {}
+    assert!(watch.elapsed() >= nap);
+}
