@@ -55,11 +55,11 @@ impl Elsewhere {
     ///
     /// # Errors
     /// If it panicked, or the core has ended.
-    pub(crate) async fn run<F>(self, task: F) -> Result<F::Output, tokio::task::JoinError>
+    pub(crate) fn run<F>(self, task: F) -> AbortOnDropHandle<F::Output>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        AbortOnDropHandle::new(self.0.spawn(task)).await
+        AbortOnDropHandle::new(self.0.spawn(task))
     }
 }
 

@@ -263,7 +263,8 @@ impl Version {
         }
         self.common.metrics.on_demand.inc();
         let before = *cpu;
-        let instance = self.instantiate(deadline, cpu).await?;
+        // Apart: what it takes is large, and moved about with each event that needs none.
+        let instance = Box::pin(self.instantiate(deadline, cpu)).await?;
         if cpu.saturating_sub(before) > WORTH_KEEPING {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }

@@ -141,9 +141,9 @@ impl<'a> Record<'a> {
             });
             line.str("trigger", self.trigger.as_str())
                 .str("outcome", kind.as_str())
-                .millis("duration_ms", ran.unwrap_or(Duration::ZERO).as_micros())
-                .millis("waited_ms", waited.as_micros())
-                .millis("cpu_ms", self.usage.cpu.as_micros())
+                .millis("duration_ms", ran.unwrap_or(Duration::ZERO))
+                .millis("waited_ms", waited)
+                .millis("cpu_ms", self.usage.cpu)
                 .u64("fuel", self.usage.fuel)
                 .u64("memory_bytes", self.usage.memory);
             if self.attempt > 1 {
