@@ -53,8 +53,8 @@ pub(super) struct Pool {
     most: usize,
     /// Connections of all functions.
     host: Arc<Semaphore>,
-    /// There is a connection that several may use.
-    shared: Notify,
+    /// There is a connection that several may use, or one that nobody uses any more.
+    changed: Notify,
     gauge: IntGauge,
 }
 
@@ -97,14 +97,18 @@ struct Usage {
     since: Mutex<Instant>,
     /// It serves nobody any more.
     ended: Notify,
+    /// Who is told when nobody uses it any more: the pool of a connection of HTTP/2, as those
+    /// who wait there may need its ticket. One of HTTP/1.1 has none then, and nobody to tell.
+    told: Weak<Pool>,
 }
 
 impl Usage {
-    fn new() -> Arc<Self> {
+    fn new(told: Weak<Pool>) -> Arc<Self> {
         Arc::new(Self {
             requests: AtomicUsize::new(0),
             since: Mutex::new(Instant::now()),
             ended: Notify::new(),
+            told,
         })
     }
 
@@ -135,7 +139,12 @@ impl Using {
 impl Drop for Using {
     fn drop(&mut self) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        if before == 1
+            && let Some(pool) = self.0.told.upgrade()
+        {
+            pool.changed.notify_waiters();
+        }
     }
 }
 
@@ -183,7 +192,7 @@ impl Pool {
             tickets: Arc::new(Semaphore::new(connections)),
             most: connections,
             host,
-            shared: Notify::new(),
+            changed: Notify::new(),
             gauge,
         })
     }
@@ -199,22 +208,22 @@ impl Pool {
         fresh: bool,
         by: Instant,
     ) -> Result<Found, Error> {
+        // One place in the queue, however often it looks in between.
+        let mut ticket = pin!(Arc::clone(&self.tickets).acquire_owned());
         let ticket = loop {
             // From before the look: what comes right after it is not missed.
-            let mut shared = pin!(self.shared.notified());
-            shared.as_mut().enable();
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             if !fresh && let Some(lease) = self.take_shared(target) {
                 return Ok(Found::Connection(lease));
             }
-            if let Ok(ticket) = Arc::clone(&self.tickets).try_acquire_owned() {
-                break ticket;
-            }
-            self.close_unused();
             tokio::select! {
-                ticket = Arc::clone(&self.tickets).acquire_owned() => {
-                    break ticket.expect("it is never closed");
-                }
-                () = shared => {}
+                biased;
+                ticket = &mut ticket => break ticket.expect("it is never closed"),
+                () = async {
+                    self.close_unused();
+                    changed.await;
+                } => {}
                 () = sleep_until(by.into()) => return Err(Error::Limit),
             }
         };
@@ -335,7 +344,11 @@ impl Pool {
             state.next_id += 1;
             state.next_id
         };
-        let usage = Usage::new();
+        let told = match is_http2 {
+            true => Arc::downgrade(self),
+            false => Weak::new(),
+        };
+        let usage = Usage::new(told);
         let driver = Driver {
             target: target.clone(),
             id,
@@ -368,7 +381,7 @@ impl Pool {
             drop(state);
             tokio::spawn(driver.drive(connection));
             if first {
-                self.shared.notify_waiters();
+                self.changed.notify_waiters();
             }
             return Ok(lease);
         }
