@@ -7,13 +7,14 @@
 //! and rests between. One of HTTP/2 holds a ticket for itself, and serves all requests for its
 //! host at once, which need none.
 
+mod lease;
+mod usage;
+
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
@@ -23,6 +24,8 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::connect::Opened;
 use super::{Error, Outgoing};
+pub(super) use lease::{Lease, Unsent};
+use usage::{Usage, Using};
 use crate::function::egress::Target;
 
 /// How long a connection rests: less than the 60 s after which most servers and load
@@ -88,76 +91,6 @@ struct Shared {
     id: u64,
     sender: http2::SendRequest<Outgoing>,
     usage: Arc<Usage>,
-}
-
-/// How much a connection is used.
-struct Usage {
-    requests: AtomicUsize,
-    /// When the last of them ended.
-    since: Mutex<Instant>,
-    /// It serves nobody any more.
-    ended: Notify,
-    /// Who is told when nobody uses it any more: the pool of a connection of HTTP/2, as those
-    /// who wait there may need its ticket. One of HTTP/1.1 has none then, and nobody to tell.
-    told: Weak<Pool>,
-}
-
-impl Usage {
-    fn new(told: Weak<Pool>) -> Arc<Self> {
-        Arc::new(Self {
-            requests: AtomicUsize::new(0),
-            since: Mutex::new(Instant::now()),
-            ended: Notify::new(),
-            told,
-        })
-    }
-
-    /// When it has rested long enough. Later, the longer it is used.
-    fn ends(&self) -> Instant {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.requests.load(Ordering::Acquire) {
-            0 => since + REST,
-            _ => Instant::now() + REST,
-        }
-    }
-
-    fn is_resting(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0
-    }
-}
-
-/// A request on a connection, for as long as this lives.
-struct Using(Arc<Usage>);
-
-impl Using {
-    fn of(usage: &Arc<Usage>) -> Self {
-        usage.requests.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(usage))
-    }
-}
-
-impl Drop for Using {
-    fn drop(&mut self) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
-        if before == 1
-            && let Some(pool) = self.0.told.upgrade()
-        {
-            pool.changed.notify_waiters();
-        }
-    }
-}
-
-/// An answer that is not read yet: dropped, it ends its connection at once, whatever that
-/// waits for: its other side may read nothing of the request for as long as it likes.
-struct Unread(Option<Arc<Usage>>);
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        if let Some(usage) = &self.0 {
-            usage.ended.notify_one();
-        }
-    }
 }
 
 /// Room for a connection, for as long as this lives.
@@ -469,126 +402,5 @@ impl Driver {
             pool.forget(&target, id);
         }
         drop(slot);
-    }
-}
-
-/// A connection on loan, for one request. Dropped with an answer that is not read, it closes
-/// a connection of HTTP/1.1.
-pub(super) struct Lease {
-    pool: Weak<Pool>,
-    target: Target,
-    sender: Sender,
-    using: Using,
-    /// Of a connection of HTTP/1.1.
-    ticket: Option<OwnedSemaphorePermit>,
-    unread: Unread,
-    /// Whether it served before.
-    pub(super) is_reused: bool,
-}
-
-enum Sender {
-    Http1(Http1),
-    Http2(http2::SendRequest<Outgoing>),
-}
-
-/// What is left of a request that was not answered.
-pub(super) struct Unsent {
-    pub(super) error: Error,
-    /// There if nothing of it was sent.
-    pub(super) request: Option<http::Request<Outgoing>>,
-}
-
-impl Lease {
-    fn own(
-        pool: &Arc<Pool>,
-        target: &Target,
-        connection: Http1,
-        ticket: OwnedSemaphorePermit,
-        is_reused: bool,
-    ) -> Self {
-        Self {
-            ticket: Some(ticket),
-            unread: Unread(Some(Arc::clone(&connection.usage))),
-            pool: Arc::downgrade(pool),
-            target: target.clone(),
-            using: Using::of(&connection.usage),
-            sender: Sender::Http1(connection),
-            is_reused,
-        }
-    }
-
-    fn shared(pool: &Arc<Pool>, target: &Target, shared: Shared, is_reused: bool) -> Self {
-        Self {
-            pool: Arc::downgrade(pool),
-            target: target.clone(),
-            using: Using::of(&shared.usage),
-            ticket: None,
-            unread: Unread(None),
-            sender: Sender::Http2(shared.sender),
-            is_reused,
-        }
-    }
-
-    pub(super) fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
-    }
-
-    /// Sends a request, and waits for the head of its answer.
-    pub(super) async fn send(
-        &mut self,
-        request: http::Request<Outgoing>,
-    ) -> Result<http::Response<Incoming>, Unsent> {
-        let sent = match &mut self.sender {
-            Sender::Http1(connection) => connection.sender.try_send_request(request).await,
-            Sender::Http2(sender) => {
-                if let Err(error) = sender.ready().await {
-                    let error = error.into();
-                    let request = Some(request);
-                    return Err(Unsent { error, request });
-                }
-                sender.try_send_request(request).await
-            }
-        };
-        sent.map_err(|mut error| {
-            let request = error.take_message();
-            Unsent {
-                error: error.into_error().into(),
-                request,
-            }
-        })
-    }
-
-    /// The answer is read: somebody else may have the connection.
-    pub(super) fn give_back(self) {
-        let Self {
-            pool,
-            target,
-            sender,
-            using,
-            ticket,
-            mut unread,
-            ..
-        } = self;
-        unread.0 = None;
-        drop(using);
-        let (Sender::Http1(mut connection), Some(pool)) = (sender, pool.upgrade()) else {
-            return;
-        };
-        // The ticket goes last: who gets it finds the connection.
-        if connection.sender.is_ready() {
-            pool.rests(target, connection);
-            return drop(ticket);
-        }
-        // A host that ends drops what runs outside of its runtimes.
-        let Ok(here) = Handle::try_current() else {
-            return;
-        };
-        here.spawn(async move {
-            let settled = timeout_at((Instant::now() + SETTLE).into(), connection.sender.ready());
-            if matches!(settled.await, Ok(Ok(()))) {
-                pool.rests(target, connection);
-            }
-            drop(ticket);
-        });
     }
 }
