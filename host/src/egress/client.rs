@@ -65,7 +65,8 @@ struct Denials {
 
 /// A request under way, for as long as this lives: it is counted when it ends.
 pub(super) struct Exchange {
-    _permit: OwnedSemaphorePermit,
+    /// Its body has it too: who is answered early may go on sending.
+    _permit: Arc<OwnedSemaphorePermit>,
     counted: Counted,
 }
 
@@ -158,8 +159,9 @@ impl Client {
             if !policy.admits(&target) {
                 return Err(Error::Denied(target));
             }
-            let (head, body) = Head::check(request, target)?;
-            let permit = self.turn(times.connected()).await?;
+            let (head, mut body) = Head::check(request, target)?;
+            let permit = Arc::new(self.turn(times.connected()).await?);
+            body.hold(Arc::clone(&permit));
             let (lease, response) = self.exchange(&head, body, &times).await?;
             Ok((permit, lease, response))
         };

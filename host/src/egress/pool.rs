@@ -8,6 +8,7 @@
 //! host at once, which need none.
 
 mod lease;
+mod tasks;
 mod usage;
 
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -25,6 +26,7 @@ use tokio::time::{sleep_until, timeout_at};
 use super::connect::Opened;
 use super::{Error, Outgoing};
 pub(super) use lease::{Lease, Unsent};
+use tasks::Tasks;
 use usage::{Usage, Using};
 use crate::function::egress::Target;
 
@@ -32,7 +34,7 @@ use crate::function::egress::Target;
 /// balancers close theirs.
 pub(super) const REST: Duration = Duration::from_secs(30);
 /// How long a connection may take to be ready for another request, once its answer is read:
-/// the rest of a request's body may still be on its way.
+/// the rest of a request's body may still be on its way. It breaks off then.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The head of an answer, and what is read at once: as much as the host takes of a request.
 const MAX_HEAD: usize = 64 << 10;
@@ -282,15 +284,17 @@ impl Pool {
             false => Weak::new(),
         };
         let usage = Usage::new(told);
+        let (tasks, starter) = is_http2.then(Tasks::new).unzip();
         let driver = Driver {
             target: target.clone(),
             id,
             usage: Arc::clone(&usage),
             pool: Arc::downgrade(self),
+            tasks,
             slot,
         };
-        if is_http2 {
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        if let Some(starter) = starter {
+            let (sender, connection) = http2::Builder::new(starter)
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -372,35 +376,46 @@ struct Driver {
     id: u64,
     usage: Arc<Usage>,
     pool: Weak<Pool>,
+    /// Of a connection of HTTP/2.
+    tasks: Option<Tasks>,
     slot: Slot,
 }
 
 impl Driver {
     /// Drives a connection until it ends, or has rested long enough.
     async fn drive(self, connection: impl Future<Output = hyper::Result<()>>) {
-        let mut connection = pin!(connection);
-        loop {
-            tokio::select! {
-                // Who has a request on it is told by it what went wrong.
-                _ = &mut connection => break,
-                () = self.usage.ended.notified() => break,
-                () = sleep_until(self.usage.ends().into()) => {
-                    if self.usage.is_resting() && self.usage.ends() <= Instant::now() {
-                        break;
-                    }
-                }
-            }
-        }
         let Self {
             target,
             id,
+            usage,
             pool,
+            tasks,
             slot,
-            ..
         } = self;
+        until_it_ends(connection, &usage).await;
         if let Some(pool) = pool.upgrade() {
             pool.forget(&target, id);
         }
+        if let Some(tasks) = tasks {
+            tasks.end().await;
+        }
+        // Not before it is closed.
         drop(slot);
+    }
+}
+
+async fn until_it_ends(connection: impl Future<Output = hyper::Result<()>>, usage: &Usage) {
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            // Who has a request on it is told by it what went wrong.
+            _ = &mut connection => return,
+            () = usage.ended.notified() => return,
+            () = sleep_until(usage.ends().into()) => {
+                if usage.is_resting() && usage.ends() <= Instant::now() {
+                    return;
+                }
+            }
+        }
     }
 }
