@@ -100,14 +100,16 @@ pub(super) struct Slot {
     /// Of a connection of HTTP/1.1, its request has it.
     ticket: Option<OwnedSemaphorePermit>,
     _host: OwnedSemaphorePermit,
+    /// Of the function, whose next version has it too: the pool may be gone before.
+    gauge: IntGauge,
     pool: Weak<Pool>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.gauge.dec();
         if let Some(pool) = self.pool.upgrade() {
             pool.state().open -= 1;
-            pool.gauge.dec();
         }
     }
 }
@@ -180,6 +182,7 @@ impl Pool {
         Ok(Found::Room(Slot {
             ticket: Some(ticket),
             _host: host,
+            gauge: self.gauge.clone(),
             pool: Arc::downgrade(self),
         }))
     }
