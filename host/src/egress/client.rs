@@ -115,7 +115,7 @@ impl Client {
         }
         Self {
             function,
-            pool: Pool::new(connections, Arc::clone(&shared.connections), open),
+            pool: Pool::new(connections, Arc::clone(&shared.room), open),
             requests: Arc::new(Semaphore::new(policy.requests as usize)),
             waiting: AtomicUsize::new(0),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),

@@ -2,12 +2,13 @@
 //!
 //! Who needs a connection first waits for a ticket, of which there are as many as there may
 //! be connections: whoever came first gets the next one. With it, one that rests is taken, or
-//! one is opened, for which another that rests is closed if there are too many. A connection
-//! of HTTP/1.1 serves one request at a time, which holds the ticket until its answer is read,
-//! and rests between. One of HTTP/2 holds a ticket for itself, and serves all requests for its
-//! host at once, which need none.
+//! one is opened, for which another that rests is closed if there are too many, and for which
+//! there must be room on the host ([`Room`]). A connection of HTTP/1.1 serves one request at a
+//! time, which holds the ticket until its answer is read, and rests between. One of HTTP/2
+//! holds a ticket for itself, and serves all requests for its host at once, which need none.
 
 mod lease;
+mod room;
 mod tasks;
 mod usage;
 
@@ -26,6 +27,8 @@ use tokio::time::{sleep_until, timeout_at};
 use super::connect::Opened;
 use super::{Error, Outgoing};
 pub(super) use lease::{Lease, Unsent};
+pub(super) use room::Room;
+use room::{Entry, Open};
 use tasks::Tasks;
 use usage::{Usage, Using};
 use crate::function::egress::Target;
@@ -56,8 +59,7 @@ pub(super) struct Pool {
     tickets: Arc<Semaphore>,
     /// How many tickets there are.
     most: usize,
-    /// Connections of all functions.
-    host: Arc<Semaphore>,
+    room: Arc<Room>,
     /// There is a connection that several may use, or one that nobody uses any more.
     changed: Notify,
     gauge: IntGauge,
@@ -69,7 +71,6 @@ struct State {
     shared: HashMap<Target, Shared>,
     /// Connections that are open, or about to be.
     open: usize,
-    next_id: u64,
 }
 
 /// A connection of HTTP/1.1 that rests.
@@ -99,7 +100,8 @@ struct Shared {
 pub(super) struct Slot {
     /// Of a connection of HTTP/1.1, its request has it.
     ticket: Option<OwnedSemaphorePermit>,
-    _host: OwnedSemaphorePermit,
+    /// There once there is room on the host.
+    room: Option<OwnedSemaphorePermit>,
     /// Of the function, whose next version has it too: the pool may be gone before.
     gauge: IntGauge,
     pool: Weak<Pool>,
@@ -107,7 +109,9 @@ pub(super) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.gauge.dec();
+        if self.room.is_some() {
+            self.gauge.dec();
+        }
         if let Some(pool) = self.pool.upgrade() {
             pool.state().open -= 1;
         }
@@ -123,12 +127,12 @@ pub(super) enum Found {
 }
 
 impl Pool {
-    pub(super) fn new(connections: usize, host: Arc<Semaphore>, gauge: IntGauge) -> Arc<Self> {
+    pub(super) fn new(connections: usize, room: Arc<Room>, gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             tickets: Arc::new(Semaphore::new(connections)),
             most: connections,
-            host,
+            room,
             changed: Notify::new(),
             gauge,
         })
@@ -158,6 +162,7 @@ impl Pool {
                 biased;
                 ticket = &mut ticket => break ticket.expect("it is never closed"),
                 () = async {
+                    // Somebody else needs its ticket.
                     self.close_unused();
                     changed.await;
                 } => {}
@@ -174,17 +179,31 @@ impl Pool {
                 return Ok(Found::Connection(lease));
             }
         }
-        self.make_room();
-        let host = timeout_at(by.into(), Arc::clone(&self.host).acquire_owned()).await;
-        let host = host.map_err(|_| Error::Limit)?.expect("it is never closed");
-        self.state().open += 1;
-        self.gauge.inc();
-        Ok(Found::Room(Slot {
+        let mut slot = self.slot(ticket);
+        let give_way = || self.close_oldest() || self.close_unused();
+        let room = timeout_at(by.into(), self.room.take(give_way)).await;
+        slot.room = Some(room.map_err(|_| Error::Limit)?);
+        slot.gauge.inc();
+        Ok(Found::Room(slot))
+    }
+
+    /// Room among the function's own connections, for which one that rests is closed if there
+    /// are as many as there may be.
+    fn slot(self: &Arc<Self>, ticket: OwnedSemaphorePermit) -> Slot {
+        let open = {
+            let mut state = self.state();
+            state.open += 1;
+            state.open
+        };
+        if open > self.most {
+            self.close_oldest();
+        }
+        Slot {
             ticket: Some(ticket),
-            _host: host,
+            room: None,
             gauge: self.gauge.clone(),
             pool: Arc::downgrade(self),
-        }))
+        }
     }
 
     /// A connection of HTTP/2.
@@ -219,20 +238,17 @@ impl Pool {
         taken.map(|it| it.connection)
     }
 
-    /// Closes the connection that has rested longest, whoever it leads to, if there are as
-    /// many as there may be.
-    fn make_room(&self) {
+    /// Closes the connection of HTTP/1.1 that has rested longest, whoever it leads to.
+    /// Whether there is one.
+    fn close_oldest(&self) -> bool {
         let mut state = self.state();
-        if state.open < self.most {
-            return;
-        }
         let oldest = state
             .resting
             .iter()
             .filter_map(|(target, all)| Some((target, all.first()?.since)))
             .min_by_key(|(_, since)| *since);
         let Some((target, _)) = oldest else {
-            return;
+            return false;
         };
         let target = target.clone();
         let all = state.resting.get_mut(&target).expect("it was just there");
@@ -240,15 +256,27 @@ impl Pool {
         if all.is_empty() {
             state.resting.remove(&target);
         }
+        true
     }
 
-    /// Closes a connection of HTTP/2 that nobody uses: somebody else needs its ticket.
-    fn close_unused(&self) {
+    /// Closes a connection of HTTP/2 that nobody uses. Whether there is one.
+    fn close_unused(&self) -> bool {
         let mut state = self.state();
         let unused = state.shared.iter().find(|(_, it)| it.usage.is_resting());
-        if let Some((target, _)) = unused {
-            let target = target.clone();
-            state.shared.remove(&target);
+        let Some((target, _)) = unused else {
+            return false;
+        };
+        let target = target.clone();
+        state.shared.remove(&target);
+        true
+    }
+
+    /// Nobody uses a connection of HTTP/2 any more: somebody else may need its ticket, or its
+    /// room.
+    fn rests_unused(&self) {
+        self.changed.notify_waiters();
+        if self.room.is_short() {
+            self.close_unused();
         }
     }
 
@@ -277,20 +305,21 @@ impl Pool {
             false => slot.ticket.take(),
         };
         let io = TokioIo::new(stream);
-        let id = {
-            let mut state = self.state();
-            state.next_id += 1;
-            state.next_id
-        };
         let told = match is_http2 {
             true => Arc::downgrade(self),
             false => Weak::new(),
         };
         let usage = Usage::new(told);
+        let entry = self.room.enter(Open {
+            usage: Arc::clone(&usage),
+            pool: Arc::downgrade(self),
+            target: target.clone(),
+        });
+        let id = entry.id();
         let (tasks, starter) = is_http2.then(Tasks::new).unzip();
         let driver = Driver {
             target: target.clone(),
-            id,
+            entry,
             usage: Arc::clone(&usage),
             pool: Arc::downgrade(self),
             tasks,
@@ -350,33 +379,44 @@ impl Pool {
 
     fn rests(&self, target: Target, connection: Http1) {
         let since = Instant::now();
+        let id = connection.id;
         let resting = Resting { connection, since };
         self.state()
             .resting
-            .entry(target)
+            .entry(target.clone())
             .or_default()
             .push(resting);
+        // Only now: who begins to wait after this look finds it.
+        if self.room.is_short() {
+            self.forget(&target, id);
+        }
     }
 
-    /// A connection is gone.
-    fn forget(&self, target: &Target, id: u64) {
+    /// Nobody gets this connection any more; if nobody has it, it closes. Whether it was there
+    /// to get.
+    fn forget(&self, target: &Target, id: u64) -> bool {
         let mut state = self.state();
         if state.shared.get(target).is_some_and(|it| it.id == id) {
             state.shared.remove(target);
+            return true;
         }
-        if let Some(resting) = state.resting.get_mut(target) {
-            resting.retain(|it| it.connection.id != id);
-            if resting.is_empty() {
-                state.resting.remove(target);
-            }
+        let Some(resting) = state.resting.get_mut(target) else {
+            return false;
+        };
+        let before = resting.len();
+        resting.retain(|it| it.connection.id != id);
+        let was_there = resting.len() < before;
+        if resting.is_empty() {
+            state.resting.remove(target);
         }
+        was_there
     }
 }
 
 /// What a connection's driver knows of it.
 struct Driver {
     target: Target,
-    id: u64,
+    entry: Entry,
     usage: Arc<Usage>,
     pool: Weak<Pool>,
     /// Of a connection of HTTP/2.
@@ -389,7 +429,7 @@ impl Driver {
     async fn drive(self, connection: impl Future<Output = hyper::Result<()>>) {
         let Self {
             target,
-            id,
+            entry,
             usage,
             pool,
             tasks,
@@ -397,8 +437,9 @@ impl Driver {
         } = self;
         until_it_ends(connection, &usage).await;
         if let Some(pool) = pool.upgrade() {
-            pool.forget(&target, id);
+            pool.forget(&target, entry.id());
         }
+        drop(entry);
         if let Some(tasks) = tasks {
             tasks.end().await;
         }

@@ -10,6 +10,8 @@ use super::{Pool, REST};
 
 /// How much a connection is used.
 pub(super) struct Usage {
+    /// In one order with those that wait for [`Room`](super::Room): of a connection that goes
+    /// to rest and of somebody who begins to wait, one sees the other.
     requests: AtomicUsize,
     /// When the last of them ended.
     since: Mutex<Instant>,
@@ -32,15 +34,20 @@ impl Usage {
 
     /// When it has rested long enough. Later, the longer it is used.
     pub(super) fn ends(&self) -> Instant {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.requests.load(Ordering::Acquire) {
+        let since = self.since();
+        match self.requests.load(Ordering::SeqCst) {
             0 => since + REST,
             _ => Instant::now() + REST,
         }
     }
 
+    /// When it was used last.
+    pub(super) fn since(&self) -> Instant {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn is_resting(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0
+        self.requests.load(Ordering::SeqCst) == 0
     }
 }
 
@@ -49,7 +56,7 @@ pub(super) struct Using(Arc<Usage>);
 
 impl Using {
     pub(super) fn of(usage: &Arc<Usage>) -> Self {
-        usage.requests.fetch_add(1, Ordering::AcqRel);
+        usage.requests.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(usage))
     }
 }
@@ -57,11 +64,11 @@ impl Using {
 impl Drop for Using {
     fn drop(&mut self) {
         *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
+        let before = self.0.requests.fetch_sub(1, Ordering::SeqCst);
         if before == 1
             && let Some(pool) = self.0.told.upgrade()
         {
-            pool.changed.notify_waiters();
+            pool.rests_unused();
         }
     }
 }
