@@ -69,7 +69,7 @@ impl Shared {
     /// Of a runtime without a host around it: nothing is reached.
     #[must_use]
     pub fn nowhere(log: Log) -> Self {
-        Self::new(Arc::new(resolve::Nobody), Roots::new(Vec::new()), 0, log)
+        Self::new(Arc::new(resolve::Nobody), Roots::none(), 0, log)
     }
 
     /// Where the host itself listens: to be told, so that no guest reaches it.

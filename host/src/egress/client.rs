@@ -265,8 +265,9 @@ impl Client {
             Scheme::Http => None,
             Scheme::Https => {
                 let config = async { self.shared.roots.config().await.map(Arc::new) };
-                let config = self.tls.get_or_try_init(|| config).await?;
-                Some(Arc::clone(config))
+                let config = self.tls.get_or_try_init(|| config);
+                let config = timeout_at(by.into(), config).await;
+                Some(Arc::clone(config.map_err(|_| Error::ConnectTimeout)??))
             }
         };
         let dialler = Dialler {
