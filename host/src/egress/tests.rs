@@ -306,6 +306,22 @@ async fn of_several_addresses_those_are_used_that_may_be() {
 }
 
 #[tokio::test]
+async fn of_a_name_with_very_many_addresses_the_first_are_tried() {
+    let (address, accepted) = server(answers).await;
+    // Nobody listens at the others.
+    let mut all = vec!["127.0.0.2"; 15];
+    all.push("127.0.0.1");
+    let url = format!("http://many.example:{}/", address.port());
+    let bench = bench_of(loopback(), Told::new(&[&all]), Vec::new());
+    assert_eq!(bench.text(get(&url)).await.unwrap(), "ok");
+    all.insert(0, "127.0.0.2");
+    let bench = bench_of(loopback(), Told::new(&[&all]), Vec::new());
+    let error = bench.error(get(&url)).await;
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn the_hosts_own_addresses_are_never_reached() {
     let (address, accepted) = server(answers).await;
     let port = address.port();
