@@ -26,12 +26,12 @@ use tokio::time::{sleep_until, timeout_at};
 
 use super::connect::Opened;
 use super::{Error, Outgoing};
+use crate::function::egress::Target;
 pub(super) use lease::{Lease, Unsent};
 pub(super) use room::Room;
 use room::{Entry, Open};
 use tasks::Tasks;
 use usage::{Usage, Using};
-use crate::function::egress::Target;
 
 /// How long a connection rests: less than the 60 s after which most servers and load
 /// balancers close theirs.

@@ -1,5 +1,9 @@
 //! The client against servers on loopback, and a resolver in the test's hands.
 
+mod http2;
+mod room;
+mod uploads;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -701,8 +705,11 @@ async fn every_wait_ends() {
 async fn roots_that_cannot_be_read_hold_up_nobody_for_ever() {
     // The only thread that may read the roots is busy.
     let threads = tokio::runtime::Builder::new_multi_thread();
-    let threads = { threads }.worker_threads(1).max_blocking_threads(1);
-    let threads = threads.build().unwrap();
+    let threads = { threads }
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
     let (release, hangs) = std::sync::mpsc::channel::<()>();
     threads.spawn_blocking(move || hangs.recv());
     let (address, accepted) = server(|stream| async move { drop(stream) }).await;

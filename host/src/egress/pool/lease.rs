@@ -59,7 +59,12 @@ impl Lease {
         }
     }
 
-    pub(super) fn shared(pool: &Arc<Pool>, target: &Target, shared: Shared, is_reused: bool) -> Self {
+    pub(super) fn shared(
+        pool: &Arc<Pool>,
+        target: &Target,
+        shared: Shared,
+        is_reused: bool,
+    ) -> Self {
         Self {
             pool: Arc::downgrade(pool),
             target: target.clone(),
