@@ -173,7 +173,7 @@ impl App {
         );
         let egress = Arc::new(egress::Shared::new(
             Arc::new(SystemResolver::new(Handle::current())),
-            Roots::new(host.egress.roots.clone()),
+            Roots::new(host.egress.roots.clone(), Handle::current()),
             host.egress.connections as usize,
             telemetry.log.clone(),
         ));

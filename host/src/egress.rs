@@ -31,12 +31,11 @@ mod tls;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 pub(crate) use body::{Alive, BoxError, Outgoing, ResponseBody};
 pub(crate) use client::{Client, Options};
 pub(crate) use error::Error;
 pub(crate) use own_addresses::OwnAddresses;
+use pool::Room;
 pub(crate) use resolve::{Resolve, SystemResolver};
 pub(crate) use tls::Roots;
 
@@ -46,8 +45,7 @@ use crate::telemetry::Log;
 pub struct Shared {
     resolver: Arc<dyn Resolve>,
     roots: Roots,
-    /// Connections of all functions together.
-    connections: Arc<Semaphore>,
+    room: Arc<Room>,
     log: Log,
     own: Arc<OwnAddresses>,
 }
@@ -62,7 +60,7 @@ impl Shared {
         Self {
             resolver,
             roots,
-            connections: Arc::new(Semaphore::new(connections)),
+            room: Room::new(connections),
             log,
             own: Arc::default(),
         }
@@ -71,7 +69,7 @@ impl Shared {
     /// Of a runtime without a host around it: nothing is reached.
     #[must_use]
     pub fn nowhere(log: Log) -> Self {
-        Self::new(Arc::new(resolve::Nobody), Roots::new(Vec::new()), 0, log)
+        Self::new(Arc::new(resolve::Nobody), Roots::none(), 0, log)
     }
 
     /// Where the host itself listens: to be told, so that no guest reaches it.

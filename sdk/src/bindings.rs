@@ -148,5 +148,5 @@ pub mod fetch {
         generate_all,
     });
     pub use wasi::http::{outgoing_handler, types};
-    pub use wasi::io::streams;
+    pub use wasi::io::{poll, streams};
 }

@@ -31,6 +31,8 @@
 //!   them all and [`wait`](Pending::wait) then.
 //! - The answer's body comes as it is read: by [`Response::bytes`] as a whole, or bit by bit
 //!   through [`std::io::Read`]. What is read as a whole is held in the function's memory.
+//! - An answer may begin before the request's body is sent. The rest is then sent while the
+//!   answer is read.
 //! - An invocation that ends takes its requests along.
 //!
 //! These calls use WASI 0.2 (`wasi:http/outgoing-handler`).
@@ -170,7 +172,7 @@ impl Builder {
         self.start()?.wait()
     }
 
-    /// Sends it, and does not wait.
+    /// Sends it, and does not wait for the answer.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dunlin_tests::{Builder, Host, guest};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -544,6 +544,39 @@ fn an_upload_waits_for_who_reads_it() {
         &never.url("/"),
         "Timeout(\"the answer\")",
     );
+    host.stop();
+}
+
+#[test]
+fn an_answer_may_come_before_the_upload_is_read() {
+    // It reads nothing more.
+    let early = Upstream::start(|mut stream, tell| async move {
+        let mut head = [0; 16];
+        let _ = stream.read_exact(&mut head).await;
+        let _ = stream.write_all(ok("early").as_bytes()).await;
+        tell.say("answered");
+        std::future::pending::<()>().await;
+    });
+    // It reads no faster than it is read.
+    let echo = Upstream::start(|mut stream, tell| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("it says more"));
+        }
+        let size = 4 << 20;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n");
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let (read, mut write) = stream.split();
+        let _ = tokio::io::copy(&mut read.take(size), &mut write).await;
+        tell.say("done");
+        std::future::pending::<()>().await;
+    });
+    let host = fetcher(&[early.rule(), echo.rule()], "").start();
+    let answer = does(&host, "upload?16384", &early.url("/"));
+    assert_eq!(answer["body"], "early", "{answer}");
+    let answer = does(&host, "upload?4096", &echo.url("/"));
+    let body = answer["body"].as_str().unwrap_or_default();
+    assert_eq!(body.len(), 4 << 20);
     host.stop();
 }
 

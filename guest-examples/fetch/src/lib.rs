@@ -81,8 +81,10 @@ fn target(upstream: &str, request: &Request) -> Result<String, HttpError> {
     let path = request.path();
     let path = path.strip_prefix("/fetch").unwrap_or(path);
     let climbs = |part: &str| {
-        let part = part.to_ascii_lowercase().replace("%2e", ".");
-        matches!(part.as_str(), "." | "..")
+        let part = part.to_ascii_lowercase();
+        let part = part.replace("%2e", ".").replace("%3b", ";");
+        // Servers of Java take off what stands behind a `;`.
+        matches!(part.split(';').next(), Some("." | ".."))
     };
     // Some servers take these for what separates parts.
     let lower = path.to_ascii_lowercase();

@@ -179,6 +179,7 @@ fn a_path_stays_below_that_of_the_upstream() {
         ("/fetch/fetch/..a", "https://up.example/v1/fetch/..a"),
         ("/fetch/a%20b?c=../d", "https://up.example/v1/a%20b?c=../d"),
         ("/fetch//a", "https://up.example/v1//a"),
+        ("/fetch/a;..;/b", "https://up.example/v1/a;..;/b"),
     ] {
         assert_eq!(of(path).as_deref(), Ok(url));
     }
@@ -190,6 +191,10 @@ fn a_path_stays_below_that_of_the_upstream() {
         "..%2fb",
         "a%5C..",
         "..\\b",
+        "..;/b",
+        "a/..;x=1/../b",
+        "%2e%2E%3bx/b",
+        "a/.;",
     ] {
         assert_eq!(of(&format!("/fetch/{path}")), Err(400), "{path}");
     }

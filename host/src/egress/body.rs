@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Sleep, sleep_until};
 
 use super::Error;
@@ -60,6 +61,10 @@ pub(crate) struct Outgoing {
     inner: Option<UnsyncBoxBody<Bytes, BoxError>>,
     alive: Alive,
     progress: Progress,
+    /// That of its request, which is under way as long as its body is.
+    permit: Option<Arc<OwnedSemaphorePermit>>,
+    /// Ends when nobody wants the rest of it any more.
+    wanted: Option<oneshot::Receiver<()>>,
 }
 
 impl Outgoing {
@@ -69,6 +74,8 @@ impl Outgoing {
             inner: Some(inner),
             alive,
             progress: Progress::new(),
+            permit: None,
+            wanted: None,
         }
     }
 
@@ -78,11 +85,24 @@ impl Outgoing {
             inner: None,
             alive: Alive::default(),
             progress: Progress::new(),
+            permit: None,
+            wanted: None,
         }
     }
 
     pub(super) fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// Holds a permit for as long as it is on its way.
+    pub(super) fn hold(&mut self, permit: Arc<OwnedSemaphorePermit>) {
+        self.permit = Some(permit);
+    }
+
+    /// Is on its way as long as the other end of the channel is there: when that is dropped,
+    /// it breaks off. The other end sees when all of it is sent, or nobody sends it any more.
+    pub(super) fn while_wanted(&mut self, wanted: oneshot::Receiver<()>) {
+        self.wanted = Some(wanted);
     }
 }
 
@@ -94,6 +114,11 @@ impl Body for Outgoing {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wanted) = &mut self.wanted
+            && (wanted.is_terminated() || Pin::new(wanted).poll(context).is_ready())
+        {
+            return Poll::Ready(Some(Err("nobody wants the rest".into())));
+        }
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };

@@ -65,7 +65,8 @@ struct Denials {
 
 /// A request under way, for as long as this lives: it is counted when it ends.
 pub(super) struct Exchange {
-    _permit: OwnedSemaphorePermit,
+    /// Its body has it too: who is answered early may go on sending.
+    _permit: Arc<OwnedSemaphorePermit>,
     counted: Counted,
 }
 
@@ -114,7 +115,7 @@ impl Client {
         }
         Self {
             function,
-            pool: Pool::new(connections, Arc::clone(&shared.connections), open),
+            pool: Pool::new(connections, Arc::clone(&shared.room), open),
             requests: Arc::new(Semaphore::new(policy.requests as usize)),
             waiting: AtomicUsize::new(0),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
@@ -158,8 +159,9 @@ impl Client {
             if !policy.admits(&target) {
                 return Err(Error::Denied(target));
             }
-            let (head, body) = Head::check(request, target)?;
-            let permit = self.turn(times.connected()).await?;
+            let (head, mut body) = Head::check(request, target)?;
+            let permit = Arc::new(self.turn(times.connected()).await?);
+            body.hold(Arc::clone(&permit));
             let (lease, response) = self.exchange(&head, body, &times).await?;
             Ok((permit, lease, response))
         };
@@ -263,8 +265,9 @@ impl Client {
             Scheme::Http => None,
             Scheme::Https => {
                 let config = async { self.shared.roots.config().await.map(Arc::new) };
-                let config = self.tls.get_or_try_init(|| config).await?;
-                Some(Arc::clone(config))
+                let config = self.tls.get_or_try_init(|| config);
+                let config = timeout_at(by.into(), config).await;
+                Some(Arc::clone(config.map_err(|_| Error::ConnectTimeout)??))
             }
         };
         let dialler = Dialler {

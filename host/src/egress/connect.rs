@@ -16,6 +16,10 @@ use super::{Error, Shared};
 use crate::function::Egress;
 use crate::function::egress::{Host, Scheme, Target};
 
+/// How many addresses of a name are looked at: each that does not answer at once would be
+/// another connection that is tried.
+const MOST_ADDRESSES: usize = 16;
+
 /// Bytes on their way.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -68,10 +72,11 @@ impl Dialler<'_> {
     /// Where the target is, as far as it may be reached. These very addresses are connected
     /// to: what the name stands for a moment later does not count.
     async fn addresses(&self, target: &Target) -> Result<Vec<SocketAddr>, Error> {
-        let found = match &target.host {
+        let mut found = match &target.host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => self.resolve(name).await?,
         };
+        found.truncate(MOST_ADDRESSES);
         let mut denied = None;
         let mut allowed = Vec::with_capacity(found.len());
         for ip in found {

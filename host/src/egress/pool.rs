@@ -2,20 +2,23 @@
 //!
 //! Who needs a connection first waits for a ticket, of which there are as many as there may
 //! be connections: whoever came first gets the next one. With it, one that rests is taken, or
-//! one is opened, for which another that rests is closed if there are too many. A connection
-//! of HTTP/1.1 serves one request at a time, which holds the ticket until its answer is read,
-//! and rests between. One of HTTP/2 holds a ticket for itself, and serves all requests for its
-//! host at once, which need none.
+//! one is opened, for which another that rests is closed if there are too many, and for which
+//! there must be room on the host ([`Room`]). A connection of HTTP/1.1 serves one request at a
+//! time, which holds the ticket until its answer is read, and rests between. One of HTTP/2
+//! holds a ticket for itself, and serves all requests for its host at once, which need none.
+
+mod lease;
+mod room;
+mod tasks;
+mod usage;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -24,12 +27,17 @@ use tokio::time::{sleep_until, timeout_at};
 use super::connect::Opened;
 use super::{Error, Outgoing};
 use crate::function::egress::Target;
+pub(super) use lease::{Lease, Unsent};
+pub(super) use room::Room;
+use room::{Entry, Open};
+use tasks::Tasks;
+use usage::{Usage, Using};
 
 /// How long a connection rests: less than the 60 s after which most servers and load
 /// balancers close theirs.
 pub(super) const REST: Duration = Duration::from_secs(30);
 /// How long a connection may take to be ready for another request, once its answer is read:
-/// the rest of a request's body may still be on its way.
+/// the rest of a request's body may still be on its way. It breaks off then.
 const SETTLE: Duration = Duration::from_secs(5);
 /// The head of an answer, and what is read at once: as much as the host takes of a request.
 const MAX_HEAD: usize = 64 << 10;
@@ -51,10 +59,9 @@ pub(super) struct Pool {
     tickets: Arc<Semaphore>,
     /// How many tickets there are.
     most: usize,
-    /// Connections of all functions.
-    host: Arc<Semaphore>,
-    /// There is a connection that several may use.
-    shared: Notify,
+    room: Arc<Room>,
+    /// There is a connection that several may use, or one that nobody uses any more.
+    changed: Notify,
     gauge: IntGauge,
 }
 
@@ -64,7 +71,6 @@ struct State {
     shared: HashMap<Target, Shared>,
     /// Connections that are open, or about to be.
     open: usize,
-    next_id: u64,
 }
 
 /// A connection of HTTP/1.1 that rests.
@@ -90,80 +96,24 @@ struct Shared {
     usage: Arc<Usage>,
 }
 
-/// How much a connection is used.
-struct Usage {
-    requests: AtomicUsize,
-    /// When the last of them ended.
-    since: Mutex<Instant>,
-    /// It serves nobody any more.
-    ended: Notify,
-}
-
-impl Usage {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            requests: AtomicUsize::new(0),
-            since: Mutex::new(Instant::now()),
-            ended: Notify::new(),
-        })
-    }
-
-    /// When it has rested long enough. Later, the longer it is used.
-    fn ends(&self) -> Instant {
-        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.requests.load(Ordering::Acquire) {
-            0 => since + REST,
-            _ => Instant::now() + REST,
-        }
-    }
-
-    fn is_resting(&self) -> bool {
-        self.requests.load(Ordering::Acquire) == 0
-    }
-}
-
-/// A request on a connection, for as long as this lives.
-struct Using(Arc<Usage>);
-
-impl Using {
-    fn of(usage: &Arc<Usage>) -> Self {
-        usage.requests.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(usage))
-    }
-}
-
-impl Drop for Using {
-    fn drop(&mut self) {
-        *self.0.since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.requests.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// An answer that is not read yet: dropped, it ends its connection at once, whatever that
-/// waits for: its other side may read nothing of the request for as long as it likes.
-struct Unread(Option<Arc<Usage>>);
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        if let Some(usage) = &self.0 {
-            usage.ended.notify_one();
-        }
-    }
-}
-
 /// Room for a connection, for as long as this lives.
 pub(super) struct Slot {
     /// Of a connection of HTTP/1.1, its request has it.
     ticket: Option<OwnedSemaphorePermit>,
-    _host: OwnedSemaphorePermit,
+    /// There once there is room on the host.
+    room: Option<OwnedSemaphorePermit>,
+    /// Of the function, whose next version has it too: the pool may be gone before.
+    gauge: IntGauge,
     pool: Weak<Pool>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.room.is_some() {
+            self.gauge.dec();
+        }
         if let Some(pool) = self.pool.upgrade() {
             pool.state().open -= 1;
-            pool.gauge.dec();
         }
     }
 }
@@ -177,13 +127,13 @@ pub(super) enum Found {
 }
 
 impl Pool {
-    pub(super) fn new(connections: usize, host: Arc<Semaphore>, gauge: IntGauge) -> Arc<Self> {
+    pub(super) fn new(connections: usize, room: Arc<Room>, gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             tickets: Arc::new(Semaphore::new(connections)),
             most: connections,
-            host,
-            shared: Notify::new(),
+            room,
+            changed: Notify::new(),
             gauge,
         })
     }
@@ -199,22 +149,23 @@ impl Pool {
         fresh: bool,
         by: Instant,
     ) -> Result<Found, Error> {
+        // One place in the queue, however often it looks in between.
+        let mut ticket = pin!(Arc::clone(&self.tickets).acquire_owned());
         let ticket = loop {
             // From before the look: what comes right after it is not missed.
-            let mut shared = pin!(self.shared.notified());
-            shared.as_mut().enable();
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
             if !fresh && let Some(lease) = self.take_shared(target) {
                 return Ok(Found::Connection(lease));
             }
-            if let Ok(ticket) = Arc::clone(&self.tickets).try_acquire_owned() {
-                break ticket;
-            }
-            self.close_unused();
             tokio::select! {
-                ticket = Arc::clone(&self.tickets).acquire_owned() => {
-                    break ticket.expect("it is never closed");
-                }
-                () = shared => {}
+                biased;
+                ticket = &mut ticket => break ticket.expect("it is never closed"),
+                () = async {
+                    // Somebody else needs its ticket.
+                    self.close_unused();
+                    changed.await;
+                } => {}
                 () = sleep_until(by.into()) => return Err(Error::Limit),
             }
         };
@@ -228,16 +179,31 @@ impl Pool {
                 return Ok(Found::Connection(lease));
             }
         }
-        self.make_room();
-        let host = timeout_at(by.into(), Arc::clone(&self.host).acquire_owned()).await;
-        let host = host.map_err(|_| Error::Limit)?.expect("it is never closed");
-        self.state().open += 1;
-        self.gauge.inc();
-        Ok(Found::Room(Slot {
+        let mut slot = self.slot(ticket);
+        let give_way = || self.close_oldest() || self.close_unused();
+        let room = timeout_at(by.into(), self.room.take(give_way)).await;
+        slot.room = Some(room.map_err(|_| Error::Limit)?);
+        slot.gauge.inc();
+        Ok(Found::Room(slot))
+    }
+
+    /// Room among the function's own connections, for which one that rests is closed if there
+    /// are as many as there may be.
+    fn slot(self: &Arc<Self>, ticket: OwnedSemaphorePermit) -> Slot {
+        let open = {
+            let mut state = self.state();
+            state.open += 1;
+            state.open
+        };
+        if open > self.most {
+            self.close_oldest();
+        }
+        Slot {
             ticket: Some(ticket),
-            _host: host,
+            room: None,
+            gauge: self.gauge.clone(),
             pool: Arc::downgrade(self),
-        }))
+        }
     }
 
     /// A connection of HTTP/2.
@@ -272,20 +238,17 @@ impl Pool {
         taken.map(|it| it.connection)
     }
 
-    /// Closes the connection that has rested longest, whoever it leads to, if there are as
-    /// many as there may be.
-    fn make_room(&self) {
+    /// Closes the connection of HTTP/1.1 that has rested longest, whoever it leads to.
+    /// Whether there is one.
+    fn close_oldest(&self) -> bool {
         let mut state = self.state();
-        if state.open < self.most {
-            return;
-        }
         let oldest = state
             .resting
             .iter()
             .filter_map(|(target, all)| Some((target, all.first()?.since)))
             .min_by_key(|(_, since)| *since);
         let Some((target, _)) = oldest else {
-            return;
+            return false;
         };
         let target = target.clone();
         let all = state.resting.get_mut(&target).expect("it was just there");
@@ -293,15 +256,27 @@ impl Pool {
         if all.is_empty() {
             state.resting.remove(&target);
         }
+        true
     }
 
-    /// Closes a connection of HTTP/2 that nobody uses: somebody else needs its ticket.
-    fn close_unused(&self) {
+    /// Closes a connection of HTTP/2 that nobody uses. Whether there is one.
+    fn close_unused(&self) -> bool {
         let mut state = self.state();
         let unused = state.shared.iter().find(|(_, it)| it.usage.is_resting());
-        if let Some((target, _)) = unused {
-            let target = target.clone();
-            state.shared.remove(&target);
+        let Some((target, _)) = unused else {
+            return false;
+        };
+        let target = target.clone();
+        state.shared.remove(&target);
+        true
+    }
+
+    /// Nobody uses a connection of HTTP/2 any more: somebody else may need its ticket, or its
+    /// room.
+    fn rests_unused(&self) {
+        self.changed.notify_waiters();
+        if self.room.is_short() {
+            self.close_unused();
         }
     }
 
@@ -330,21 +305,28 @@ impl Pool {
             false => slot.ticket.take(),
         };
         let io = TokioIo::new(stream);
-        let id = {
-            let mut state = self.state();
-            state.next_id += 1;
-            state.next_id
+        let told = match is_http2 {
+            true => Arc::downgrade(self),
+            false => Weak::new(),
         };
-        let usage = Usage::new();
-        let driver = Driver {
-            target: target.clone(),
-            id,
+        let usage = Usage::new(told);
+        let entry = self.room.enter(Open {
             usage: Arc::clone(&usage),
             pool: Arc::downgrade(self),
+            target: target.clone(),
+        });
+        let id = entry.id();
+        let (tasks, starter) = is_http2.then(Tasks::new).unzip();
+        let driver = Driver {
+            target: target.clone(),
+            entry,
+            usage: Arc::clone(&usage),
+            pool: Arc::downgrade(self),
+            tasks,
             slot,
         };
-        if is_http2 {
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        if let Some(starter) = starter {
+            let (sender, connection) = http2::Builder::new(starter)
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
@@ -368,7 +350,7 @@ impl Pool {
             drop(state);
             tokio::spawn(driver.drive(connection));
             if first {
-                self.shared.notify_waiters();
+                self.changed.notify_waiters();
             }
             return Ok(lease);
         }
@@ -397,185 +379,87 @@ impl Pool {
 
     fn rests(&self, target: Target, connection: Http1) {
         let since = Instant::now();
+        let id = connection.id;
         let resting = Resting { connection, since };
         self.state()
             .resting
-            .entry(target)
+            .entry(target.clone())
             .or_default()
             .push(resting);
+        // Only now: who begins to wait after this look finds it.
+        if self.room.is_short() {
+            self.forget(&target, id);
+        }
     }
 
-    /// A connection is gone.
-    fn forget(&self, target: &Target, id: u64) {
+    /// Nobody gets this connection any more; if nobody has it, it closes. Whether it was there
+    /// to get.
+    fn forget(&self, target: &Target, id: u64) -> bool {
         let mut state = self.state();
         if state.shared.get(target).is_some_and(|it| it.id == id) {
             state.shared.remove(target);
+            return true;
         }
-        if let Some(resting) = state.resting.get_mut(target) {
-            resting.retain(|it| it.connection.id != id);
-            if resting.is_empty() {
-                state.resting.remove(target);
-            }
+        let Some(resting) = state.resting.get_mut(target) else {
+            return false;
+        };
+        let before = resting.len();
+        resting.retain(|it| it.connection.id != id);
+        let was_there = resting.len() < before;
+        if resting.is_empty() {
+            state.resting.remove(target);
         }
+        was_there
     }
 }
 
 /// What a connection's driver knows of it.
 struct Driver {
     target: Target,
-    id: u64,
+    entry: Entry,
     usage: Arc<Usage>,
     pool: Weak<Pool>,
+    /// Of a connection of HTTP/2.
+    tasks: Option<Tasks>,
     slot: Slot,
 }
 
 impl Driver {
     /// Drives a connection until it ends, or has rested long enough.
     async fn drive(self, connection: impl Future<Output = hyper::Result<()>>) {
-        let mut connection = pin!(connection);
-        loop {
-            tokio::select! {
-                // Who has a request on it is told by it what went wrong.
-                _ = &mut connection => break,
-                () = self.usage.ended.notified() => break,
-                () = sleep_until(self.usage.ends().into()) => {
-                    if self.usage.is_resting() && self.usage.ends() <= Instant::now() {
-                        break;
-                    }
-                }
-            }
-        }
         let Self {
             target,
-            id,
+            entry,
+            usage,
             pool,
+            tasks,
             slot,
-            ..
         } = self;
+        until_it_ends(connection, &usage).await;
         if let Some(pool) = pool.upgrade() {
-            pool.forget(&target, id);
+            pool.forget(&target, entry.id());
         }
+        drop(entry);
+        if let Some(tasks) = tasks {
+            tasks.end().await;
+        }
+        // Not before it is closed.
         drop(slot);
     }
 }
 
-/// A connection on loan, for one request. Dropped with an answer that is not read, it closes
-/// a connection of HTTP/1.1.
-pub(super) struct Lease {
-    pool: Weak<Pool>,
-    target: Target,
-    sender: Sender,
-    using: Using,
-    /// Of a connection of HTTP/1.1.
-    ticket: Option<OwnedSemaphorePermit>,
-    unread: Unread,
-    /// Whether it served before.
-    pub(super) is_reused: bool,
-}
-
-enum Sender {
-    Http1(Http1),
-    Http2(http2::SendRequest<Outgoing>),
-}
-
-/// What is left of a request that was not answered.
-pub(super) struct Unsent {
-    pub(super) error: Error,
-    /// There if nothing of it was sent.
-    pub(super) request: Option<http::Request<Outgoing>>,
-}
-
-impl Lease {
-    fn own(
-        pool: &Arc<Pool>,
-        target: &Target,
-        connection: Http1,
-        ticket: OwnedSemaphorePermit,
-        is_reused: bool,
-    ) -> Self {
-        Self {
-            ticket: Some(ticket),
-            unread: Unread(Some(Arc::clone(&connection.usage))),
-            pool: Arc::downgrade(pool),
-            target: target.clone(),
-            using: Using::of(&connection.usage),
-            sender: Sender::Http1(connection),
-            is_reused,
-        }
-    }
-
-    fn shared(pool: &Arc<Pool>, target: &Target, shared: Shared, is_reused: bool) -> Self {
-        Self {
-            pool: Arc::downgrade(pool),
-            target: target.clone(),
-            using: Using::of(&shared.usage),
-            ticket: None,
-            unread: Unread(None),
-            sender: Sender::Http2(shared.sender),
-            is_reused,
-        }
-    }
-
-    pub(super) fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
-    }
-
-    /// Sends a request, and waits for the head of its answer.
-    pub(super) async fn send(
-        &mut self,
-        request: http::Request<Outgoing>,
-    ) -> Result<http::Response<Incoming>, Unsent> {
-        let sent = match &mut self.sender {
-            Sender::Http1(connection) => connection.sender.try_send_request(request).await,
-            Sender::Http2(sender) => {
-                if let Err(error) = sender.ready().await {
-                    let error = error.into();
-                    let request = Some(request);
-                    return Err(Unsent { error, request });
+async fn until_it_ends(connection: impl Future<Output = hyper::Result<()>>, usage: &Usage) {
+    let mut connection = pin!(connection);
+    loop {
+        tokio::select! {
+            // Who has a request on it is told by it what went wrong.
+            _ = &mut connection => return,
+            () = usage.ended.notified() => return,
+            () = sleep_until(usage.ends().into()) => {
+                if usage.is_resting() && usage.ends() <= Instant::now() {
+                    return;
                 }
-                sender.try_send_request(request).await
             }
-        };
-        sent.map_err(|mut error| {
-            let request = error.take_message();
-            Unsent {
-                error: error.into_error().into(),
-                request,
-            }
-        })
-    }
-
-    /// The answer is read: somebody else may have the connection.
-    pub(super) fn give_back(self) {
-        let Self {
-            pool,
-            target,
-            sender,
-            using,
-            ticket,
-            mut unread,
-            ..
-        } = self;
-        unread.0 = None;
-        drop(using);
-        let (Sender::Http1(mut connection), Some(pool)) = (sender, pool.upgrade()) else {
-            return;
-        };
-        // The ticket goes last: who gets it finds the connection.
-        if connection.sender.is_ready() {
-            pool.rests(target, connection);
-            return drop(ticket);
         }
-        // A host that ends drops what runs outside of its runtimes.
-        let Ok(here) = Handle::try_current() else {
-            return;
-        };
-        here.spawn(async move {
-            let settled = timeout_at((Instant::now() + SETTLE).into(), connection.sender.ready());
-            if matches!(settled.await, Ok(Ok(()))) {
-                pool.rests(target, connection);
-            }
-            drop(ticket);
-        });
     }
 }

@@ -1,5 +1,9 @@
 //! The client against servers on loopback, and a resolver in the test's hands.
 
+mod http2;
+mod room;
+mod uploads;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::resolve::Resolving;
@@ -21,6 +26,8 @@ use crate::function::{ByteSize, Egress, FunctionName};
 use crate::telemetry::{LogWriter, Metrics};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of all functions together.
+const CONNECTIONS: usize = 100;
 
 /// Answers what it is told, once each; the last for ever.
 struct Told(Mutex<VecDeque<Vec<IpAddr>>>, AtomicUsize);
@@ -84,10 +91,17 @@ impl io::Write for Lines {
 }
 
 fn bench_of(policy: Egress, resolver: Arc<dyn Resolve>, own: Vec<SocketAddr>) -> Bench {
+    let roots = Roots::new(Vec::new(), Handle::current());
+    let bench = bench_with(policy, resolver, roots);
+    bench.shared.own.set(own);
+    bench
+}
+
+fn bench_with(policy: Egress, resolver: Arc<dyn Resolve>, roots: Roots) -> Bench {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let (log, writer) = Log::start(Lines(Arc::clone(&lines))).unwrap();
-    let shared = Arc::new(Shared::new(resolver, Roots::new(Vec::new()), 100, log));
-    shared.own.set(own);
+    let shared = Arc::new(Shared::new(resolver, roots, CONNECTIONS, log));
+    shared.own.set([]);
     let metrics = Arc::new(Metrics::new().unwrap());
     let name = FunctionName::new("f").unwrap();
     let handles = metrics.function(&name);
@@ -296,6 +310,22 @@ async fn of_several_addresses_those_are_used_that_may_be() {
 }
 
 #[tokio::test]
+async fn of_a_name_with_very_many_addresses_the_first_are_tried() {
+    let (address, accepted) = server(answers).await;
+    // Nobody listens at the others.
+    let mut all = vec!["127.0.0.2"; 15];
+    all.push("127.0.0.1");
+    let url = format!("http://many.example:{}/", address.port());
+    let bench = bench_of(loopback(), Told::new(&[&all]), Vec::new());
+    assert_eq!(bench.text(get(&url)).await.unwrap(), "ok");
+    all.insert(0, "127.0.0.2");
+    let bench = bench_of(loopback(), Told::new(&[&all]), Vec::new());
+    let error = bench.error(get(&url)).await;
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    assert_eq!(accepted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn the_hosts_own_addresses_are_never_reached() {
     let (address, accepted) = server(answers).await;
     let port = address.port();
@@ -350,7 +380,7 @@ async fn the_hosts_own_addresses_are_never_reached() {
 async fn before_the_host_listens_nothing_is_reached() {
     let (address, _) = server(answers).await;
     let (log, _writer) = Log::start(io::sink()).unwrap();
-    let roots = Roots::new(Vec::new());
+    let roots = Roots::new(Vec::new(), Handle::current());
     let shared = Arc::new(Shared::new(Told::new(&[&[]]), roots, 1, log));
     assert!(shared.own.include(address));
 }
@@ -669,6 +699,41 @@ async fn every_wait_ends() {
     let response = bench.client.send(get(&url), own).await.unwrap();
     let error = response.into_body().collect().await.unwrap_err();
     assert!(matches!(error, Error::ReadTimeout), "{error}");
+}
+
+#[tokio::test]
+async fn roots_that_cannot_be_read_hold_up_nobody_for_ever() {
+    // The only thread that may read the roots is busy.
+    let threads = tokio::runtime::Builder::new_multi_thread();
+    let threads = { threads }
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (release, hangs) = std::sync::mpsc::channel::<()>();
+    threads.spawn_blocking(move || hangs.recv());
+    let (address, accepted) = server(|stream| async move { drop(stream) }).await;
+    let rules = ["https://127.0.0.1:*".to_owned()];
+    let policy = Egress {
+        connect_timeout: Duration::from_millis(100),
+        ..policy(&rules)
+    };
+    // With one of the operator's a machine needs none of its own.
+    let roots = Roots::new(vec![vec![0].into()], threads.handle().clone());
+    let bench = bench_with(policy, Told::new(&[&[]]), roots);
+    let url = format!("https://{address}/");
+    for _ in 0..3 {
+        let error = bench.error(get(&url)).await;
+        assert!(matches!(error, Error::ConnectTimeout), "{error}");
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 0);
+    drop(release);
+    let begun = Instant::now();
+    while matches!(bench.error(get(&url)).await, Error::ConnectTimeout) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    assert!(accepted.load(Ordering::Relaxed) > 0);
+    threads.shutdown_background();
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use super::{Builder, FetchError, Response};
 use crate::bindings::fetch::outgoing_handler::handle;
-use crate::bindings::fetch::streams::{InputStream, StreamError};
+use crate::bindings::fetch::poll::poll;
+use crate::bindings::fetch::streams::{InputStream, OutputStream, StreamError};
 use crate::bindings::fetch::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method,
     OutgoingBody, OutgoingRequest, RequestOptions, Scheme, http_error_code,
@@ -11,7 +12,11 @@ use crate::bindings::fetch::types::{
 /// What is read of a body at once.
 const CHUNK: u64 = 64 << 10;
 
-pub(super) struct Pending(FutureIncomingResponse);
+pub(super) struct Pending {
+    /// There if it is answered before its body is written.
+    upload: Option<Upload>,
+    answer: FutureIncomingResponse,
+}
 
 pub(super) fn start(request: Builder) -> Result<Pending, FetchError> {
     let Builder {
@@ -88,51 +93,90 @@ pub(super) fn start(request: Builder) -> Result<Pending, FetchError> {
         true => None,
         false => Some(outgoing.body().map_err(|()| invalid("its body"))?),
     };
-    let pending = handle(outgoing, options).map_err(error)?;
-    if let Some(sink) = sink {
-        write(sink, &body)?;
+    let answer = handle(outgoing, options).map_err(error)?;
+    let mut upload = sink.map(|sink| Upload::new(sink, body));
+    while let Some(under_way) = upload.take() {
+        upload = under_way.go_on()?;
+        if let Some(upload) = &upload {
+            let answered = answer.subscribe();
+            poll(&[&upload.stream.subscribe(), &answered]);
+            if answered.ready() {
+                break;
+            }
+        }
     }
-    Ok(Pending(pending))
+    Ok(Pending { upload, answer })
 }
 
-/// Writes the body while the request is under way. Why nobody takes it any more is said in
-/// the answer.
-fn write(sink: OutgoingBody, body: &[u8]) -> Result<(), FetchError> {
-    let stream = sink.write().expect("the stream is taken once");
-    let mut rest = body;
-    while !rest.is_empty() {
-        let Ok(room) = stream.check_write() else {
-            return Ok(());
-        };
-        if room == 0 {
-            stream.subscribe().block();
-            continue;
+/// The body of a request on its way. Dropped before all is written, it breaks off. Parts go
+/// before what they belong to.
+struct Upload {
+    stream: OutputStream,
+    sink: OutgoingBody,
+    body: Vec<u8>,
+    written: usize,
+}
+
+impl Upload {
+    fn new(sink: OutgoingBody, body: Vec<u8>) -> Self {
+        Self {
+            stream: sink.write().expect("the stream is taken once"),
+            sink,
+            body,
+            written: 0,
         }
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let (part, after) = rest.split_at(room.min(rest.len()));
-        if stream.write(part).is_err() {
-            return Ok(());
-        }
-        rest = after;
     }
-    drop(stream);
-    OutgoingBody::finish(sink, None).map_err(error)
+
+    /// Writes as much as there is room for. None when there is nothing left to write, or
+    /// nobody takes it any more: why is said in the answer.
+    fn go_on(mut self) -> Result<Option<Self>, FetchError> {
+        while self.written < self.body.len() {
+            let Ok(room) = self.stream.check_write() else {
+                return Ok(None);
+            };
+            if room == 0 {
+                return Ok(Some(self));
+            }
+            let rest = &self.body[self.written..];
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let part = &rest[..room.min(rest.len())];
+            if self.stream.write(part).is_err() {
+                return Ok(None);
+            }
+            self.written += part.len();
+        }
+        let Self { stream, sink, .. } = self;
+        drop(stream);
+        OutgoingBody::finish(sink, None).map_err(error)?;
+        Ok(None)
+    }
+
+    /// Writes the rest. A host lets nobody wait for long who has the whole answer.
+    fn finish(self) -> Result<(), FetchError> {
+        let mut rest = Some(self);
+        while let Some(upload) = rest.take() {
+            upload.stream.subscribe().block();
+            rest = upload.go_on()?;
+        }
+        Ok(())
+    }
 }
 
 impl Pending {
     pub(super) fn wait(self) -> Result<Response, FetchError> {
-        let Self(pending) = self;
-        let ready = pending.subscribe();
+        let Self { upload, answer } = self;
+        let ready = answer.subscribe();
         ready.block();
         drop(ready);
-        let answer = pending.get().expect("it is ready");
-        let response = answer.expect("it is asked for once").map_err(error)?;
-        drop(pending);
+        let answered = answer.get().expect("it is ready");
+        let response = answered.expect("it is asked for once").map_err(error)?;
+        drop(answer);
         let status = response.status();
         let headers = response.headers().entries();
         let incoming = response.consume().expect("the body is taken once");
         let stream = incoming.stream().expect("the stream is taken once");
         let body = Body {
+            upload,
             stream: Some(stream),
             _incoming: incoming,
             _response: response,
@@ -143,6 +187,8 @@ impl Pending {
 
 /// Parts go before what they belong to.
 pub(super) struct Body {
+    /// What is left of the request's body goes out while the answer is read.
+    upload: Option<Upload>,
     stream: Option<InputStream>,
     _incoming: IncomingBody,
     _response: IncomingResponse,
@@ -168,10 +214,25 @@ impl Body {
 
     fn take(&mut self, most: u64) -> Result<Option<Vec<u8>>, FetchError> {
         while let Some(stream) = &self.stream {
-            match stream.blocking_read(most) {
+            if let Some(upload) = self.upload.take() {
+                self.upload = upload.go_on()?;
+            }
+            let part = match &self.upload {
+                None => stream.blocking_read(most),
+                Some(upload) => {
+                    poll(&[&upload.stream.subscribe(), &stream.subscribe()]);
+                    stream.read(most)
+                }
+            };
+            match part {
                 Ok(part) if part.is_empty() => {}
                 Ok(part) => return Ok(Some(part)),
-                Err(StreamError::Closed) => self.stream = None,
+                Err(StreamError::Closed) => {
+                    self.stream = None;
+                    if let Some(upload) = self.upload.take() {
+                        upload.finish()?;
+                    }
+                }
                 Err(StreamError::LastOperationFailed(why)) => {
                     let code = http_error_code(&why);
                     let text = why.to_debug_string();
