@@ -108,6 +108,15 @@ pub struct Addresses {
     pub metrics: SocketAddr,
 }
 
+/// What becomes of queues and buckets that are not in the manifest any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// Nothing runs yet: they go if they are empty.
+    Go,
+    /// What runs may use them to its end: they stay until the next start.
+    Stay,
+}
+
 /// A host that serves.
 pub struct App {
     parts: Parts,
@@ -226,8 +235,8 @@ impl App {
             versions.iter().map(|(spec, _)| spec),
         );
 
-        queues::declare(&*queues, config, &parts.telemetry).await?;
-        buckets::declare(&buckets, config, &parts.telemetry).await?;
+        queues::declare(&*queues, config, Others::Go, &parts.telemetry).await?;
+        buckets::declare(&buckets, config, Others::Go, &parts.telemetry).await?;
 
         // All is well: only now anything listens.
         let http_socket = bind(host.http.listen, "host.http, --http")?;
@@ -452,11 +461,12 @@ impl App {
     /// runs ends on what it began with.
     ///
     /// # Errors
-    /// If one cannot be deployed: then all stays as it was.
+    /// If one cannot be deployed: then all functions stay as they were.
     pub async fn swap(&mut self, config: &Config) -> Result<(), AppError> {
         let versions = self.parts.load(config, &self.deployed.functions).await?;
-        queues::declare(&*self.queues, config, &self.parts.telemetry).await?;
-        buckets::declare(&self.buckets, config, &self.parts.telemetry).await?;
+        let telemetry = &self.parts.telemetry;
+        queues::declare(&*self.queues, config, Others::Stay, telemetry).await?;
+        buckets::declare(&self.buckets, config, Others::Stay, telemetry).await?;
         let admission = self.deployed.admission.again(
             self.parts.concurrency,
             versions.iter().map(|(spec, _)| spec),

@@ -449,3 +449,54 @@ fn a_bucket_that_is_taken_out_of_the_manifest_keeps_what_is_in_it() {
     assert_eq!(done(&host, json!([["get", "k"]])), [json!("kept")]);
     host.stop();
 }
+
+#[test]
+fn a_swap_takes_no_bucket_and_no_queue_from_what_runs() {
+    let gate = tempfile::tempdir().unwrap();
+    let path = gate.path().display().to_string();
+    let kept = format!(
+        "[host.mount.gate]\npath = {path:?}\n\
+         [function.values]\ncomponent = \"{{values}}\"\ntimeout = \"30s\"\n\
+         [[function.values.http]]\npath = \"/values\"\n\
+         [[function.values.mount]]\nfrom = \"gate\"\nto = \"/gate\"\n"
+    );
+    let mut gone = "# gone\n[queue.gone]\n".to_owned();
+    for bucket in ["full", "empty"] {
+        gone += &format!(
+            "[key-value.{bucket}]\n[[function.values.key-value]]\nbucket = \"{bucket}\"\n"
+        );
+    }
+    let host = box_with(&(kept + &gone))
+        .args(["--watch", "--insecure-admin"])
+        .start();
+    does(&host.http, "values", "full", json!([["set", "a", "b"]]));
+    let requests = ["full", "empty"].map(|bucket| {
+        let client = host.http;
+        let steps = json!([["wait", "/gate/open"], ["set", "k", "v"], ["get", "k"]]);
+        std::thread::spawn(move || does(&client, "values", bucket, steps))
+    });
+    let labels = [("function", "values")];
+    host.wait_for_metric("dunlin_invocations_running", &labels, |running| {
+        running == 2.0
+    });
+    let text = std::fs::read_to_string(host.manifest()).unwrap();
+    let (kept, _) = text.split_once("# gone").unwrap();
+    let route = "[[function.values.http]]\npath = \"/new\"\n";
+    std::fs::write(host.manifest(), format!("{kept}{route}")).unwrap();
+    eventually("the swap", || {
+        (host.get("/new").status == 200).then_some(())
+    });
+    let queues = crate::events::ask(&host.admin, "ListQueues", &json!({}));
+    let queues = queues.expect("the host answers").to_string();
+    assert!(queues.contains("/gone"), "{queues}");
+    host.wait_for_log(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.contains("bucket full is no longer in the manifest")
+    });
+    std::fs::write(gate.path().join("open"), "").unwrap();
+    for request in requests {
+        let all = request.join().unwrap();
+        assert_eq!(all, json!([{ "ok": null }, { "ok": null }, { "ok": "v" }]));
+    }
+    host.stop();
+}

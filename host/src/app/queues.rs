@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::Others;
 use crate::config::Config;
 use crate::function::FunctionSpec;
 use crate::function::events::{DEAD_LETTERS, DEAD_LETTERS_FIFO};
@@ -16,11 +17,12 @@ const MAX_BACKLOG_BYTES: u64 = 1 << 30;
 /// Longer than any event may become old.
 const EVENTS_RETENTION: Duration = Duration::from_hours(365 * 24);
 
-/// Makes the queues what the configuration says. One that is no longer needed goes if it is
-/// empty; with messages in it, it stays, and the log says so.
+/// Makes the queues what the configuration says. Of one that is no longer needed and has
+/// messages in it the log says so: it stays.
 pub(super) async fn declare(
     queues: &dyn QueueStore,
     config: &Config,
+    others: Others,
     telemetry: &Telemetry,
 ) -> Result<(), QueueError> {
     let own = own(config);
@@ -37,12 +39,16 @@ pub(super) async fn declare(
             continue;
         }
         let name = info.name;
-        let kept = match queues.delete_if_empty(name.clone()).await {
+        let deleted = match others {
+            Others::Go => queues.delete_if_empty(name.clone()).await,
+            Others::Stay => Ok(false),
+        };
+        let kept = match deleted {
             Ok(true) => None,
-            Ok(false) => {
-                let messages = queues.depth(name.clone()).await?.messages;
-                Some(format!("messages in it: {messages}"))
-            }
+            Ok(false) => match queues.depth(name.clone()).await?.messages {
+                0 => None,
+                messages => Some(format!("messages in it: {messages}")),
+            },
             Err(error) => Some(error.to_string()),
         };
         if let Some(why) = kept {

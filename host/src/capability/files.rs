@@ -20,6 +20,8 @@ mod host;
 mod listing;
 mod open;
 mod scratch;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! `dunlin backup`
 
 use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +72,14 @@ fn copy(state: &Path, folder: &Path) -> anyhow::Result<Vec<(&'static str, u64)>>
         )
     };
     let mut builder = DirBuilder::new();
-    builder.mode(0o700).create(&part).with_context(cannot)?;
+    match builder.mode(0o700).create(&part) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => anyhow::bail!(
+            "{} is there, from a copy that was cut short or is still running; remove it if none \
+             runs",
+            part.display()
+        ),
+        made => made.with_context(cannot)?,
+    }
     let copied = copy_into(state, &part);
     if copied.is_err() {
         let _ = std::fs::remove_dir_all(&part);

@@ -95,8 +95,18 @@ impl Buckets {
         let _ = self.writer.probe().await;
     }
 
-    /// Makes the buckets what the manifest says. Answers those that it does not name and
-    /// that stay, since there is something in them: nobody can open them.
+    /// Closes all buckets but these. One that is empty goes; what is in the others is there
+    /// again when they are declared.
+    ///
+    /// # Errors
+    /// If nothing was written.
+    pub async fn retain(&self, buckets: Vec<BucketName>) -> Result<(), WriteError> {
+        let retain = move |connection: &Connection, _| operations::retain(connection, &buckets);
+        self.writer.write(retain).await
+    }
+
+    /// Adds these buckets, or changes their limits. Answers the others that have something
+    /// in them.
     ///
     /// # Errors
     /// If nothing was written.

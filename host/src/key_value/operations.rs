@@ -310,28 +310,29 @@ pub(super) fn list(connection: &Connection, name: &BucketName, after: u64) -> Do
     Ok(Ok(page))
 }
 
-/// Makes the buckets what the manifest says. One that it does not name any more goes if it
-/// is empty. Answers those that stay for what is in them.
+/// Closes all buckets but these. One that is empty goes.
+pub(super) fn retain(connection: &Connection, buckets: &[BucketName]) -> rusqlite::Result<()> {
+    let all = fills(connection, "SELECT name, keys, bytes, declared FROM bucket")?;
+    for (fill, declared) in all {
+        if buckets.contains(&fill.name) {
+            continue;
+        }
+        let name = fill.name.as_str();
+        if fill.keys == 0 {
+            connection.execute("DELETE FROM bucket WHERE name = ?1", [name])?;
+        } else if declared {
+            connection.execute("UPDATE bucket SET declared = 0 WHERE name = ?1", [name])?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds these buckets, or changes their limits. Answers the others that have something in
+/// them.
 pub(super) fn declare(
     connection: &Connection,
     buckets: &[(BucketName, Quota)],
 ) -> rusqlite::Result<Vec<Fill>> {
-    let is_declared = |name: &str| buckets.iter().any(|(bucket, _)| bucket.as_str() == name);
-    let mut left = Vec::new();
-    for (fill, declared) in fills(connection, "SELECT name, keys, bytes, declared FROM bucket")? {
-        let name = fill.name.as_str();
-        if is_declared(name) {
-            continue;
-        }
-        if fill.keys == 0 {
-            connection.execute("DELETE FROM bucket WHERE name = ?1", [name])?;
-            continue;
-        }
-        if declared {
-            connection.execute("UPDATE bucket SET declared = 0 WHERE name = ?1", [name])?;
-        }
-        left.push(fill);
-    }
     for (name, quota) in buckets {
         let Quota {
             max_keys,
@@ -354,7 +355,10 @@ pub(super) fn declare(
             ],
         )?;
     }
-    Ok(left)
+    let is_declared = |name: &BucketName| buckets.iter().any(|(bucket, _)| bucket == name);
+    let text = "SELECT name, keys, bytes, declared FROM bucket WHERE keys > 0";
+    let others = fills(connection, text)?.into_iter().map(|(fill, _)| fill);
+    Ok(others.filter(|fill| !is_declared(&fill.name)).collect())
 }
 
 /// The fullest buckets, up to so many.

@@ -343,7 +343,13 @@ async fn buckets_know_nothing_of_each_other_and_go_when_they_are_empty() {
     buckets.set("k", b"of b").await.unwrap();
     let of_c = |key: &str| buckets.get(name("c"), vec![key.to_owned()], charge());
     assert_eq!(of_c("k").await.unwrap().value, [None]);
+    // Those that are not declared again go on, until they are to go.
+    let left = buckets.declare(Vec::new()).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(of_c("k").await.unwrap().value, [None]);
+    buckets.set("k", b"of b").await.unwrap();
     // The empty one goes, the other waits.
+    buckets.retain(Vec::new()).await.unwrap();
     let left = buckets.declare(Vec::new()).await.unwrap();
     let fill = Fill {
         name: name("b"),

@@ -97,6 +97,9 @@ pub enum ComponentError {
     /// It cannot serve a second invocation.
     #[error("`reuse` is not for programs: a `wasi:cli/run` component runs once")]
     RunsOnce,
+    /// It has no use for arguments.
+    #[error("`arguments` are for programs (`wasi:cli/run`)")]
+    NoProgram,
     /// Its `init` failed.
     #[error("{0}")]
     Init(String),
@@ -159,6 +162,7 @@ impl ComponentError {
             Self::Held { .. } => "lower it, or export `wasi:http` to stream bodies".into(),
             Self::NotConcurrent => "use `fresh` or `reuse`".into(),
             Self::RunsOnce => "use `fresh`".into(),
+            Self::NoProgram => "leave them out, or set `environment` or `config`".into(),
             Self::Mount { remedy, .. } => (*remedy).into(),
             Self::Instantiate(_) => "see what its start functions do".into(),
         }

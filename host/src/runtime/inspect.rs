@@ -168,6 +168,9 @@ impl Inspected {
             _ => None,
         };
         misfits.extend(unfit.map(|error| ("isolation", error)));
+        if !spec.arguments.is_empty() && !self.doors.all().any(Door::is_command) {
+            misfits.push(("arguments", ComponentError::NoProgram));
+        }
         misfits
     }
 

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use tempfile::TempDir;
 
@@ -156,6 +156,79 @@ async fn the_log_is_moved_into_the_database_and_stays_small() {
     }
     assert!(size("t.db") > 25_000_000, "{}", size("t.db"));
     assert!(size("t.db-wal") < 10_000_000, "{}", size("t.db-wal"));
+}
+
+/// With small pages: a log of many of them takes little writing.
+fn open_small(folder: &TempDir) -> (Writer, JoinHandle<()>) {
+    let connection = Connection::open(folder.path().join("t.db")).unwrap();
+    let made = connection.execute_batch("PRAGMA page_size = 512; CREATE TABLE big (b BLOB)");
+    made.unwrap();
+    drop(connection);
+    open(folder, 1)
+}
+
+#[tokio::test]
+async fn the_log_stays_small_while_there_is_always_somebody_who_reads() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open_small(&folder);
+    let mut readers = [writer.reader().unwrap(), writer.reader().unwrap()];
+    let ended = Arc::new(AtomicBool::new(false));
+    let reads = std::thread::spawn({
+        let ended = Arc::clone(&ended);
+        move || {
+            let begin = |reader: &Connection| {
+                reader.execute_batch("BEGIN").unwrap();
+                count(reader);
+            };
+            begin(&readers[0]);
+            while !ended.load(Ordering::SeqCst) {
+                // The next one begins before the one before ends.
+                begin(&readers[1]);
+                std::thread::sleep(Duration::from_millis(3));
+                readers[0].execute_batch("COMMIT").unwrap();
+                readers.swap(0, 1);
+            }
+        }
+    });
+    let size = || {
+        let log = std::fs::metadata(folder.path().join("t.db-wal"));
+        log.unwrap().len()
+    };
+    let mut most = 0;
+    for _ in 0..60 {
+        writer.write(fill).await.unwrap();
+        most = most.max(size());
+    }
+    ended.store(true, Ordering::SeqCst);
+    reads.join().unwrap();
+    // Half of what was written: the readers' thread may have been held up once or twice.
+    assert!(most < 30_000_000, "{most}");
+}
+
+#[tokio::test]
+async fn a_log_that_is_read_for_long_is_moved_when_that_is_over() {
+    let folder = TempDir::new().unwrap();
+    let (writer, _thread) = open_small(&folder);
+    let size = || {
+        let log = std::fs::metadata(folder.path().join("t.db-wal"));
+        log.unwrap().len()
+    };
+    let reader = writer.reader().unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    assert_eq!(count(&reader), 0);
+    writer.write(insert(1)).await.unwrap();
+    // Who writes goes on.
+    for _ in 0..40 {
+        writer.write(fill).await.unwrap();
+    }
+    assert!(size() > 40_000_000, "{}", size());
+    assert_eq!(count(&reader), 0);
+    reader.execute_batch("COMMIT").unwrap();
+    for _ in 0..12 {
+        writer.write(fill).await.unwrap();
+    }
+    assert!(size() < 20_000_000, "{}", size());
+    assert_eq!(count(&reader), 1);
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ fn what_cannot_be_copied_is_named_with_the_remedy() {
     fs::create_dir(at("broken")).unwrap();
     fs::write(at("broken/queue.db"), [b'x'; 8192]).unwrap();
     fs::write(at("mine"), "mine").unwrap();
+    fs::create_dir(at("killed.part")).unwrap();
     for (file, state, parts) in [
         ("copy", "none", ["no folder none", "--state"]),
         ("copy", "empty", ["no queue.db in empty", "--state"]),
@@ -159,6 +160,11 @@ fn what_cannot_be_copied_is_named_with_the_remedy() {
             ["mine is there already", "name a new folder"],
         ),
         ("none/copy", "broken", ["none/copy", "name a new folder"]),
+        (
+            "killed",
+            "broken",
+            ["killed.part is there", "remove it if none runs"],
+        ),
     ] {
         let output = run(folder.path(), &["backup", file, "--state", state]);
         let said = stderr(&output);

@@ -240,6 +240,12 @@ fn what_a_component_cannot_do_is_refused_by_name() {
              use `fresh` or `reuse`",
         );
     }
+    refused(
+        "arguments = [\"--loud\"]",
+        "hello",
+        "`arguments` are for programs (`wasi:cli/run`); leave them out, or set `environment` or \
+         `config`",
+    );
     for key in ["request-limit", "response-limit"] {
         for component in ["hello", "program"] {
             refused(

@@ -1,9 +1,11 @@
 //! The interface: what is done here, and what is left to wasmtime-wasi.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
+use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     self, ErrorCode, Host, HostDescriptor, HostDirectoryEntryStream,
@@ -15,6 +17,17 @@ use super::View;
 use super::held::{Counted, Open};
 use super::listing::Listing;
 use super::scratch::{Mode, Output, Scratch};
+
+/// The longest path, and target of a link, in bytes: Linux takes none of more (`PATH_MAX`).
+const MAX_PATH: usize = 4096;
+
+/// Refuses what is too long before it waits for a thread: nobody charges it.
+fn check(paths: &[&str]) -> Result<(), ErrorCode> {
+    match paths.iter().all(|path| path.len() <= MAX_PATH) {
+        true => Ok(()),
+        false => Err(ErrorCode::NameTooLong),
+    }
+}
 
 /// A listing's number in the table, as a type of ours: theirs holds all entries at once.
 fn listing(stream: &Resource<types::DirectoryEntryStream>) -> Resource<Listing> {
@@ -152,6 +165,7 @@ impl HostDescriptor for View<'_> {
         open_flags: types::OpenFlags,
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<types::Descriptor>> {
+        check(&[&path])?;
         self.open(&fd, path_flags, path, open_flags, flags).await
     }
 
@@ -170,7 +184,9 @@ impl HostDescriptor for View<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        check(&[&path])?;
         if !path_flags.contains(types::PathFlags::SYMLINK_FOLLOW) {
+            self.scratch(&fd).await?;
             let mut wasi = self.wasi();
             return wasi
                 .set_times_at(fd, path_flags, path, accessed, modified)
@@ -238,8 +254,8 @@ impl HostDescriptor for View<'_> {
         self.counted_output(stream, open)
     }
 
-    // From here on theirs, but for what changes a scratch directory: nothing of it opens a
-    // file, or keeps anything.
+    // From here on theirs, but for what changes a scratch directory, and writing: nothing of
+    // it opens a file, or keeps anything.
 
     async fn is_same_object(
         &mut self,
@@ -322,6 +338,10 @@ impl HostDescriptor for View<'_> {
         bytes: Vec<u8>,
         offset: types::Filesize,
     ) -> FsResult<types::Filesize> {
+        // Charged also while it waits for a thread, and nobody for it any more. So theirs
+        // does not write it: there it would go alone.
+        let bytes = self.budget.hold(bytes.into());
+        let bytes = bytes.ok_or(ErrorCode::InsufficientMemory)?;
         if let Some((scratch, file)) = self.scratch_file(&fd)? {
             let write = move |it: &Scratch| match it.write(&file, &bytes, Mode::At(offset)) {
                 (0, Err(error)) => Err(error.into()),
@@ -329,7 +349,15 @@ impl HostDescriptor for View<'_> {
             };
             return there(scratch, write).await;
         }
-        self.wasi().write(fd, bytes, offset).await
+        let file = match self.table.get(&fd)? {
+            Descriptor::File(file) if file.perms == FsPerms::ReadOnly => {
+                return Err(ErrorCode::NotPermitted.into());
+            }
+            Descriptor::File(file) => Arc::clone(&file.file),
+            Descriptor::Dir(_) => return Err(ErrorCode::BadDescriptor.into()),
+        };
+        let written = spawn_blocking(move || file.write_at(&bytes, offset)).await?;
+        Ok(written as u64)
     }
 
     async fn sync(&mut self, fd: Resource<types::Descriptor>) -> FsResult<()> {
@@ -344,6 +372,7 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        check(&[&path])?;
         if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
             let make = move |it: &Scratch| it.create_directory(&base, &path);
             return there(scratch, make).await;
@@ -362,6 +391,7 @@ impl HostDescriptor for View<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
+        check(&[&path])?;
         self.scratch(&fd).await?;
         self.wasi().stat_at(fd, flags, path).await
     }
@@ -374,6 +404,7 @@ impl HostDescriptor for View<'_> {
         to: Resource<types::Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        check(&[&path, &to_path])?;
         if let Some((scratch, from, to)) = self.scratch_directories(&fd, &to).await? {
             if flags.contains(types::PathFlags::SYMLINK_FOLLOW) {
                 return Err(ErrorCode::Invalid.into());
@@ -389,6 +420,7 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<String> {
+        check(&[&path])?;
         self.scratch(&fd).await?;
         self.wasi().readlink_at(fd, path).await
     }
@@ -398,6 +430,7 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        check(&[&path])?;
         if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
             let remove = move |it: &Scratch| it.remove_directory(&base, &path);
             return there(scratch, remove).await;
@@ -412,6 +445,7 @@ impl HostDescriptor for View<'_> {
         to: Resource<types::Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        check(&[&path, &to_path])?;
         if let Some((scratch, from, to)) = self.scratch_directories(&fd, &to).await? {
             let rename = move |it: &Scratch| it.rename((&from, &path), (&to, &to_path));
             return there(scratch, rename).await;
@@ -425,6 +459,7 @@ impl HostDescriptor for View<'_> {
         target: String,
         path: String,
     ) -> FsResult<()> {
+        check(&[&target, &path])?;
         if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
             let link = move |it: &Scratch| it.symlink(&target, &base, &path);
             return there(scratch, link).await;
@@ -437,6 +472,7 @@ impl HostDescriptor for View<'_> {
         fd: Resource<types::Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        check(&[&path])?;
         if let Some((scratch, base)) = self.scratch_directory(&fd).await? {
             let remove = move |it: &Scratch| it.remove_file(&base, &path);
             return there(scratch, remove).await;
@@ -458,6 +494,7 @@ impl HostDescriptor for View<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
+        check(&[&path])?;
         self.scratch(&fd).await?;
         self.wasi().metadata_hash_at(fd, flags, path).await
     }

@@ -201,6 +201,13 @@ macro_rules! interpreter {
                         json!(pairs.collect::<Vec<_>>())
                     }),
                     "set-many" => batch::set_many(bucket, &entries(step)).map(Value::from),
+                    // Until there is a file at this path.
+                    "wait" => {
+                        while !std::path::Path::new(&key).exists() {
+                            std::thread::sleep(std::time::Duration::from_millis(10));
+                        }
+                        return Ok(Value::Null);
+                    }
                     "delete-many" => batch::delete_many(bucket, &keys(step)).map(Value::from),
                     other => return $more(bucket, other, step, named),
                 };

@@ -1,7 +1,7 @@
 //! Emptying a tree: however deep, however wide, with two open directories, without
 //! following a link, and without the guest's names for directories.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
@@ -17,30 +17,48 @@ pub(super) fn open(path: &Path) -> std::io::Result<std::fs::File> {
     Ok(opened.into())
 }
 
-/// Removes a directory in `root` with all that is in it. Directories further down are
-/// first moved up into `root`, under numbers: so it needs neither a stack nor a path that
-/// grows with their depth. Stopped at any time, it leaves only things to remove.
+/// Removes a directory in `root` with all that is in it. Stopped at any time, it leaves only
+/// things to remove.
 pub(super) fn remove(root: impl AsFd, name: &str) -> Result<(), Errno> {
+    remove_all(root, &mut vec![name.to_owned()])
+}
+
+/// Removes directories in `root` with all that is in them. Directories further down are
+/// first moved up into `root`, under numbers: so it needs neither a stack nor a path that
+/// grows with their depth. If it fails, `waiting` has what is left to remove.
+pub(super) fn remove_all(root: impl AsFd, waiting: &mut Vec<String>) -> Result<(), Errno> {
     let root = root.as_fd();
     let mut numbers = 0..;
-    let mut waiting = vec![name.to_owned()];
     while let Some(name) = waiting.pop() {
-        let directory = match openat(root, &*name, OFlags::RDONLY | DIRECTORY, Mode::empty()) {
-            Ok(directory) => directory,
-            // Empty, another one took its name.
-            Err(Errno::NOENT) => continue,
-            Err(error) => return Err(error),
-        };
-        // Once more after a pass that removed something: it may have missed others.
-        while pass(&directory, |inner| {
-            let up = move_up(&directory, inner, root, &mut numbers)?;
-            waiting.push(up);
-            Ok(())
-        })? {}
-        drop(directory);
-        unlinkat(root, &*name, AtFlags::REMOVEDIR)?;
+        if let Err(error) = remove_one(root, &name, waiting, &mut numbers) {
+            waiting.push(name);
+            return Err(error);
+        }
     }
     Ok(())
+}
+
+/// Removes a directory; those in it are added to the ones that wait.
+fn remove_one(
+    root: BorrowedFd<'_>,
+    name: &str,
+    waiting: &mut Vec<String>,
+    numbers: &mut impl Iterator<Item = u64>,
+) -> Result<(), Errno> {
+    let directory = match openat(root, name, OFlags::RDONLY | DIRECTORY, Mode::empty()) {
+        Ok(directory) => directory,
+        // Empty, another one took its name.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // Once more after a pass that removed something: it may have missed others.
+    while pass(&directory, |inner| {
+        let up = move_up(&directory, inner, root, numbers)?;
+        waiting.push(up);
+        Ok(())
+    })? {}
+    drop(directory);
+    unlinkat(root, name, AtFlags::REMOVEDIR)
 }
 
 /// Removes all that is in `root`.

@@ -11,11 +11,12 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, fstatvfs, mkdirat, openat};
+use rustix::io::Errno;
 use tokio::sync::watch;
 use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::{FsPerms, OpenMode};
@@ -31,6 +32,10 @@ const FOLDER: &str = "scratch";
 /// next start.
 const END: Duration = Duration::from_secs(1);
 
+/// Between two attempts at what could not be emptied. Most of what stands in the way passes,
+/// such as a host without descriptors.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Whether what was there at the start is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
@@ -41,8 +46,18 @@ enum Start {
 
 /// A directory that nobody uses any more.
 struct Left {
-    name: String,
+    /// What of it is there still.
+    names: Vec<String>,
     account: Arc<Account>,
+}
+
+impl Left {
+    /// Empties and removes it, and gives back what it holds.
+    fn empty(&mut self, root: &File) -> Result<(), Errno> {
+        empty::remove_all(root, &mut self.names)?;
+        self.account.give_back(u64::MAX);
+        Ok(())
+    }
 }
 
 /// The scratch directories of all instances.
@@ -123,7 +138,8 @@ impl Space {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// Waits until what was there at the start is gone. False: it could not be removed.
+    /// Waits until what was there at the start is gone. False: it could not be removed so
+    /// far.
     pub(super) async fn is_clear(&self) -> bool {
         let mut start = self.start.clone();
         let done = start.wait_for(|start| *start != Start::Clearing).await;
@@ -143,7 +159,8 @@ impl Space {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left) = &*left {
             // A thread that has gone has said so; the next start removes it.
-            let _ = left.send(Left { name, account });
+            let names = vec![name];
+            let _ = left.send(Left { names, account });
         }
     }
 }
@@ -174,7 +191,7 @@ fn nowhere(root: &File) -> io::Result<File> {
     const NAME: &str = "nowhere";
     match mkdirat(root, NAME, Mode::RWXU) {
         // From before a crash.
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
     let opened = at(root, NAME)?;
@@ -182,26 +199,47 @@ fn nowhere(root: &File) -> io::Result<File> {
     Ok(opened)
 }
 
-/// Empties, first what was there, then what is left.
+/// Empties, first what was there, then what is left. What fails is tried again until the
+/// host ends.
 fn serve(root: &File, start: &watch::Sender<Start>, left: &Receiver<Left>, telemetry: &Telemetry) {
-    let failed = |what: &str, error: rustix::io::Errno| {
-        let line = format!("scratch: {what} cannot be emptied: {error}");
+    let failed = |what: &str, error: Errno| {
+        let line = format!("scratch: {what} cannot be emptied, and is tried again: {error}");
         telemetry.log.host(Level::Error, &line);
     };
-    match empty::clear(root) {
-        Ok(()) => {
-            start.send_replace(Start::Clear);
-        }
-        Err(error) => {
+    while let Err(error) = empty::clear(root) {
+        if start.send_replace(Start::Failed) == Start::Clearing {
             failed("what the last run left", error);
-            start.send_replace(Start::Failed);
+        }
+        // Until it is gone nobody gets a directory, and so none is left here.
+        if let Err(RecvTimeoutError::Disconnected) = left.recv_timeout(AGAIN) {
+            return;
         }
     }
-    while let Ok(Left { name, account }) = left.recv() {
-        match empty::remove(root, &name) {
-            Ok(()) => account.give_back(u64::MAX),
-            // It goes on to count: it is on the disk.
-            Err(error) => failed(&name, error),
+    start.send_replace(Start::Clear);
+    // What failed goes on to count: it is on the disk.
+    let (mut again, mut tried) = (Vec::<Left>::new(), Instant::now());
+    loop {
+        if !again.is_empty() && tried.elapsed() >= AGAIN {
+            again.retain_mut(|left| left.empty(root).is_err());
+            tried = Instant::now();
+        }
+        let next = match again.is_empty() {
+            true => left.recv().map_err(RecvTimeoutError::from),
+            false => left.recv_timeout(AGAIN),
+        };
+        match next {
+            Ok(mut left) => {
+                if let Err(error) = left.empty(root) {
+                    // More that fail meanwhile fail for the same reason, most likely.
+                    if again.is_empty() {
+                        failed("what an instance left", error);
+                        tried = Instant::now();
+                    }
+                    again.push(left);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

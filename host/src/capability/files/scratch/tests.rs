@@ -1,4 +1,6 @@
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -420,6 +422,58 @@ async fn what_an_instance_leaves_goes_and_counts_until_it_is_gone() {
     assert_eq!(bed.names().len(), 1);
     drop(file);
     drop(hold);
+    bed.is_empty_soon();
+}
+
+/// A name that is no UTF-8, which no guest makes: it stands for what passes, such as a host
+/// that has no descriptors left.
+fn unfit() -> &'static OsStr {
+    OsStr::from_bytes(b"\xff")
+}
+
+#[tokio::test]
+async fn what_could_not_be_emptied_is_tried_again() {
+    let bed = Bed::new(1 << 30);
+    let work = bed.scratch(1 << 20).await;
+    work.make("d").unwrap();
+    drop(work.create("d/a").unwrap());
+    let path = bed.state.path().join("scratch");
+    let inner = path.join(&work.scratch.name).join("d");
+    std::fs::create_dir(inner.join(unfit())).unwrap();
+    let held = bed.used();
+    drop(work);
+    // Emptied after it.
+    drop(bed.scratch(1 << 20).await);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while bed.used() > held {
+        assert!(Instant::now() < deadline, "{}", bed.used());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(bed.used(), held, "it counts as long as it is there");
+    // Under the name that `d` was given.
+    let mut all = bed.names().into_iter();
+    let found = all.find_map(|name| Some(path.join(name).join(unfit())).filter(|it| it.exists()));
+    let found = found.expect("it is there still");
+    std::fs::rename(&found, found.with_file_name("fit")).unwrap();
+    bed.is_empty_soon();
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_tried_again() {
+    let state = TempDir::new().unwrap();
+    let old = state.path().join("scratch").join("of-0");
+    std::fs::create_dir_all(old.join(unfit())).unwrap();
+    let bed = Bed::over(state, 1 << 30);
+    assert!(!bed.space.is_clear().await);
+    let allowance = Allowance::new(&bed.space, 1 << 20);
+    assert_eq!(allowance.make().await.err(), Some(ErrorCode::Io));
+    std::fs::rename(old.join(unfit()), old.join("fit")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !bed.space.is_clear().await {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(bed.scratch(1 << 20).await);
     bed.is_empty_soon();
 }
 
