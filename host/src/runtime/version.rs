@@ -19,7 +19,7 @@ use super::budget::Need;
 use super::code::{Code, Mapped};
 use super::concurrent::{Job, Workers};
 use super::cores;
-use super::demand::{Bounds, Demand, Seen, WORTH_KEEPING};
+use super::demand::{self, Bounds, Demand, Seen};
 use super::ending::Why;
 use super::instance::{Instance, Unavailable};
 use super::lifecycle::INIT_TIMEOUT;
@@ -271,11 +271,12 @@ impl Version {
         self.common.metrics.on_demand.inc();
         let before = *cpu;
         let instance = self.instantiate(deadline, cpu).await?;
-        if cpu.saturating_sub(before) > WORTH_KEEPING {
+        let runs_init = self.common.lifecycle.runs_init();
+        if demand::is_worth_keeping(cpu.saturating_sub(before), runs_init) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
         let mut lease = Lease::new(instance);
-        lease.initialised = self.common.lifecycle.runs_init().then(Instant::now);
+        lease.initialised = runs_init.then(Instant::now);
         Ok(lease)
     }
 
