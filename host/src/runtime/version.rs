@@ -495,8 +495,9 @@ impl Version {
             self.code.touch();
         }
         self.reap();
+        // Also of one that says how many it keeps: if that is none, it gives way.
+        let wanted = self.demand().next(seen, passed, bounds);
         if self.common.spec.provisioned.is_none() {
-            let wanted = self.demand().next(seen, passed, bounds);
             self.want(wanted);
             self.trim(wanted);
         }
