@@ -356,9 +356,11 @@ impl Runtime {
             return Err(misfits.into_iter().map(|(_, error)| error).collect());
         }
         let arn = format!("{}{}", self.arn_prefix, spec.name);
+        let invoke = inspected.doors().of_handler(Handler::Invoke);
+        let is_command = invoke.is_some_and(Door::is_command);
         let order = inspected
             .initialises()
-            .then(|| Order::new(&spec, version, &arn));
+            .then(|| Order::new(&spec, version, &arn, is_command));
         let (mounts, mut prepared) = self.look_up(&spec, inspected, order).await?;
         let is_checked = prepared.is_checked(&spec);
         if !is_checked {
@@ -383,10 +385,7 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
-            is_command: inspected
-                .doors()
-                .of_handler(Handler::Invoke)
-                .is_some_and(Door::is_command),
+            is_command,
             buckets: Arc::clone(&self.buckets),
             mounts,
             lifecycle: Lifecycle::new(init, inspected.retires(), spec.isolation),

@@ -31,7 +31,7 @@ use crate::function::{ByteSize, Fuel, FunctionSpec, Limits};
 
 /// What is counted into the name of a snapshot, so that a change of how they are taken
 /// makes new ones. With it goes Wizer's version.
-const FORMAT: &str = "dunlin snapshot 1, wizer 48.0.8";
+const FORMAT: &str = "dunlin snapshot 2, wizer 48.0.8";
 /// What reading a memory takes of it: the page that Wizer's accessor grows it by, for
 /// each of the memories that an instance may have.
 const READING: u64 = 16 * (64 << 10);
@@ -48,6 +48,8 @@ pub(super) struct Order {
     memory: u64,
     /// Units of an invocation.
     fuel: u64,
+    /// Of a program, its name first: as its instances have them.
+    arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -61,8 +63,14 @@ pub(super) enum Taken {
 }
 
 impl Order {
-    pub(super) fn new(spec: &FunctionSpec, version: &str, arn: &str) -> Self {
+    pub(super) fn new(spec: &FunctionSpec, version: &str, arn: &str, is_command: bool) -> Self {
+        let mut arguments = Vec::new();
+        if is_command {
+            arguments.push(spec.name.to_string());
+            arguments.extend_from_slice(&spec.arguments);
+        }
         Self {
+            arguments,
             function: spec.name.to_string(),
             version: version.to_owned(),
             arn: arn.to_owned(),
@@ -85,6 +93,7 @@ impl Order {
             arn,
             memory,
             fuel,
+            arguments,
             environment,
         } = self;
         add(FORMAT.as_bytes());
@@ -93,6 +102,10 @@ impl Order {
         }
         add(&memory.to_le_bytes());
         add(&fuel.to_le_bytes());
+        add(&(arguments.len() as u64).to_le_bytes());
+        for argument in arguments {
+            add(argument.as_bytes());
+        }
         for (name, value) in environment {
             add(name.as_bytes());
             add(value.as_bytes());
@@ -121,7 +134,7 @@ impl Order {
             memory: self.memory,
         };
         let limiter = MemoryLimiter::new(self.memory, &Budget::new(u64::MAX), Need::Work);
-        Frozen::new(limiter, facts, &self.environment)
+        Frozen::new(limiter, facts, &self.arguments, &self.environment)
     }
 
     fn limits(&self) -> Limits {
@@ -427,7 +440,7 @@ mod tests {
         spec.environment = vec![("A".into(), "b".into())];
         change(&mut spec);
         let arn = format!("arn:{}", spec.name);
-        Order::new(&spec, "$LATEST", &arn)
+        Order::new(&spec, "$LATEST", &arn, false)
     }
 
     #[test]
@@ -453,6 +466,48 @@ mod tests {
             spec.limits.log = ByteSize(0);
         });
         assert_eq!(same.digest(&component), first);
+    }
+
+    /// The order for a program with these arguments, or what is none.
+    fn order_with(arguments: &[&str], environment: &[(&str, &str)], is_command: bool) -> Order {
+        let name = FunctionName::new("words").unwrap();
+        let mut spec = FunctionSpec::new(name, ComponentSource::File("words.wasm".into()));
+        spec.arguments = arguments.iter().map(ToString::to_string).collect();
+        let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        spec.environment = environment.iter().map(text).collect();
+        Order::new(&spec, "$LATEST", "arn", is_command)
+    }
+
+    #[test]
+    fn the_arguments_of_a_program_name_its_snapshot() {
+        let component = Digest::of(b"a component");
+        let digest = |arguments: &[&str], environment: &[(&str, &str)], is_command| {
+            order_with(arguments, environment, is_command).digest(&component)
+        };
+        let first = digest(&["a", "b"], &[], true);
+        assert_eq!(digest(&["a", "b"], &[], true), first);
+        for other in [&["a"] as &[&str], &["ab"], &["b", "a"], &[]] {
+            assert_ne!(digest(other, &[], true), first, "{other:?}");
+        }
+        // The same words, in other places.
+        assert_ne!(digest(&[], &[("a", "b")], true), first);
+        // What is no program gets none.
+        assert_eq!(digest(&["a"], &[], false), digest(&["b"], &[], false));
+    }
+
+    #[test]
+    fn init_is_told_what_the_instances_of_a_program_are_told() {
+        use wasmtime_wasi::cli::WasiCliView as _;
+        use wasmtime_wasi::p2::bindings::cli::environment::Host as _;
+        let order = order_with(&["--all", "x"], &[("A", "b")], true);
+        let mut frozen = order.frozen();
+        let arguments = frozen.cli().get_arguments().unwrap();
+        assert_eq!(arguments, ["words", "--all", "x"], "its name is the first");
+        let environment = frozen.cli().get_environment().unwrap();
+        assert_eq!(environment, [("A".to_owned(), "b".to_owned())]);
+        let other = order_with(&["--all"], &[], false);
+        let arguments = other.frozen().cli().get_arguments().unwrap();
+        assert_eq!(arguments, [""; 0]);
     }
 
     #[test]
