@@ -75,6 +75,9 @@ use version::{Awake, INSTANTIATE_TIMEOUT};
 
 /// Versions that are loaded or made ready at once, for each core.
 pub const LOADED_AT_ONCE: usize = 4;
+/// Slots beside those for concurrency and ready instances: for versions that drain while
+/// their successors fill their pools, and for instances that end.
+pub const RESERVE_SLOTS: u32 = 64;
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
