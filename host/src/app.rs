@@ -38,7 +38,7 @@ use crate::function::{FunctionName, FunctionSpec};
 use crate::key_value::{self, Buckets};
 use crate::queue::sqlite::{self, SqliteQueues};
 use crate::queue::{QueueError, QueueStore};
-use crate::runtime::{Compiler, Cores, Init, Runtime, RuntimeOptions, StartError};
+use crate::runtime::{Compiler, Cores, Init, RESERVE_SLOTS, Runtime, RuntimeOptions, StartError};
 use crate::store::{Clock, Disks, OpenError, SystemClock, WriteError};
 use crate::telemetry::{Level, Log, Metrics, Telemetry};
 use crate::trigger::asynchronous::{Deliveries, HostOutbox, Intake, Surroundings};
@@ -48,9 +48,6 @@ use crate::trigger::schedule::{Scheduler, Timetable};
 use deployment::{Deployed, Parts};
 use triggers::Triggers;
 
-/// Slots beside those for concurrency and ready instances: for versions that
-/// drain while their successors fill their pools.
-const DRAIN_SLOTS: u32 = 64;
 /// Once time is up, how long connections get to send their 503.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often versions are looked after that are awake: how many instances they keep, and
@@ -188,7 +185,7 @@ impl App {
         ));
         let runtime = Runtime::start(
             RuntimeOptions {
-                slots: host.admission.concurrency + host.runtime.ready + DRAIN_SLOTS,
+                slots: host.admission.concurrency + host.runtime.ready + RESERVE_SLOTS,
                 ready: host.runtime.ready,
                 ready_per_function: host.runtime.ready_per_function,
                 ready_memory,

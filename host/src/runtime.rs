@@ -18,6 +18,7 @@ mod identity;
 mod inspect;
 mod instance;
 mod lifecycle;
+mod setback;
 mod slice;
 mod snapshot;
 mod state;
@@ -25,6 +26,7 @@ mod streaming;
 mod turns;
 mod version;
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::DropGuard;
 use wasmtime::component::Linker;
 
@@ -69,6 +72,12 @@ use demand::{Bounds, FIRST};
 use ending::Ending;
 use snapshot::Order;
 use version::{Awake, INSTANTIATE_TIMEOUT};
+
+/// Versions that are loaded or made ready at once, for each core.
+pub const LOADED_AT_ONCE: usize = 4;
+/// Slots beside those for concurrency and ready instances: for versions that drain while
+/// their successors fill their pools, and for instances that end.
+pub const RESERVE_SLOTS: u32 = 64;
 
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
@@ -332,10 +341,9 @@ impl Runtime {
     /// Loads a version of a component that was inspected. One that this program has
     /// checked before rests: nothing of it is mapped, and nothing instantiated. Else its
     /// `init` is run and that state kept, it is compiled or taken from the cache, linked,
-    /// instantiated once, and its handlers are checked. What its configuration wants ready is made ready. Whoever drops this ends
-    /// Loads a version: reads, runs its `init` and keeps that state, compiles, or takes it
-    /// from the cache, links, checks the handlers, instantiates once and fills the pool. Whoever drops this ends
-    /// the compiler, too.
+    /// instantiated once, and its handlers are checked. What its configuration wants ready
+    /// is made ready, as far as that goes now: what was right once is deployed. Whoever
+    /// drops this ends the compiler, too.
     ///
     /// # Errors
     /// All that is wrong with the component.
@@ -351,9 +359,11 @@ impl Runtime {
             return Err(misfits.into_iter().map(|(_, error)| error).collect());
         }
         let arn = format!("{}{}", self.arn_prefix, spec.name);
+        let invoke = inspected.doors().of_handler(Handler::Invoke);
+        let is_command = invoke.is_some_and(Door::is_command);
         let order = inspected
             .initialises()
-            .then(|| Order::new(&spec, version, &arn));
+            .then(|| Order::new(&spec, version, &arn, is_command));
         let (mounts, mut prepared) = self.look_up(&spec, inspected, order).await?;
         let is_checked = prepared.is_checked(&spec);
         if !is_checked {
@@ -378,10 +388,7 @@ impl Runtime {
             metrics: self.telemetry.metrics.function(&spec.name),
             telemetry: self.telemetry.clone(),
             outbox: Arc::clone(&self.outbox),
-            is_command: inspected
-                .doors()
-                .of_handler(Handler::Invoke)
-                .is_some_and(Door::is_command),
+            is_command,
             buckets: Arc::clone(&self.buckets),
             mounts,
             lifecycle: Lifecycle::new(init, inspected.retires(), spec.isolation),
@@ -407,10 +414,10 @@ impl Runtime {
                 code.checked(function, note).await;
             }
         }
-        if version.common.spec.provisioned.is_some() {
-            self.make_ready(&version)
-                .await
-                .map_err(|error| vec![error])?;
+        if version.common.spec.provisioned.is_some()
+            && let Some(refill) = begin_to_keep(&version)
+        {
+            refill.await;
         }
         Ok(version)
     }
@@ -462,20 +469,11 @@ impl Runtime {
         lifecycle::check(mapped.pre.component())
     }
 
-    /// Fills the pool of a version.
-    async fn make_ready(&self, version: &Arc<Version>) -> Result<(), ComponentError> {
-        version.watch_over();
-        match version.fill().await {
-            // A full house keeps fewer ready; what is there still serves.
-            Ok(()) | Err(Unavailable::Full(_)) => Ok(()),
-            Err(unavailable) => Err(broken(version, unavailable)),
-        }
-    }
-
     /// Makes instances ready of versions that were just loaded, of whom nobody knows yet
     /// what they will get, and that do not say how many they want: as many of each as all
     /// can have that are deployed, two at most. On a host with more functions than there
-    /// is room for ready instances, they begin at rest.
+    /// is room for ready instances, they begin at rest. What takes long, such as an `init`
+    /// that waits for others, is left to the keeper.
     pub async fn expect_events<'v>(
         &self,
         deployed: impl Iterator<Item = &'v Arc<Version>> + Clone,
@@ -493,11 +491,27 @@ impl Runtime {
         if each == 0 {
             return;
         }
-        for version in new.filter(|version| said(version).is_none()) {
+        let begin = |version: &Arc<Version>| {
             version.begin_with(each);
-            // If one cannot be made now, the next event finds out why.
-            let _ = self.make_ready(version).await;
-        }
+            begin_to_keep(version)
+        };
+        let new = new.filter(|version| said(version).is_none());
+        let refills: Vec<_> = new.filter_map(begin).collect();
+        let mut refills = refills.into_iter();
+        let mut under_way = JoinSet::new();
+        let all = async {
+            loop {
+                while under_way.len() < self.shared.cores * LOADED_AT_ONCE
+                    && let Some(refill) = refills.next()
+                {
+                    under_way.spawn(refill);
+                }
+                if under_way.join_next().await.is_none() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(INSTANTIATE_TIMEOUT, all).await;
     }
 
     /// Waits until the instances that end have ended.
@@ -560,6 +574,13 @@ impl Runtime {
             }
         }
     }
+}
+
+/// The keeper looks after the pool of a version from now on. Answers what fills it before.
+fn begin_to_keep(version: &Arc<Version>) -> Option<impl Future<Output = ()> + use<>> {
+    let refill = version.begin_refill();
+    version.watch_over();
+    refill
 }
 
 /// Of more components than may be mapped, those give way that had no event for the

@@ -117,6 +117,24 @@ fn so_many_are_mapped_at_most() {
 }
 
 #[test]
+fn what_keeps_none_gives_its_code_up_for_others() {
+    // Each has an instance that waits for another event, and holds its code.
+    let keys = "provisioned = 0\nisolation = \"reuse\"";
+    let host = hellos("mapped = 1", 3, keys).start();
+    for number in 0..3 {
+        greets(&host, &format!("f{number}"));
+    }
+    // Without that, they would wait a minute.
+    within(Duration::from_secs(40), "two give way", || {
+        (metric(&host, "dunlin_code_mapped") <= 1.0).then_some(())
+    });
+    for number in 0..3 {
+        greets(&host, &format!("f{number}"));
+    }
+    host.stop();
+}
+
+#[test]
 fn what_runs_keeps_its_code_while_its_version_rests() {
     let component = http_component(&format!(
         "{MEMORY} {REALLOC} {}",

@@ -8,10 +8,12 @@ mod retire;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dunlin_tests::{Builder, Host, eventually, guest, within};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 const NOTE: &str = "its `init` runs in each instance";
 
@@ -124,13 +126,7 @@ fn an_init_that_logs_runs_in_each_instance_and_logs_in_each() {
 
 #[test]
 fn an_init_that_reads_a_file_runs_in_each_instance() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("words"), "one").unwrap();
-    let mount = format!(
-        "[host.mount.data]\npath = {:?}\n\
-         [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
-        folder.path().display().to_string()
-    );
+    let (folder, mount) = words();
     let host = prepared("read", "provisioned = 0").manifest(mount).start();
     runs_in_each_instance(&host, "`wasi:filesystem/preopens.get-directories`");
     assert_eq!(ask(&host)["what"], "one");
@@ -150,6 +146,101 @@ fn an_init_that_reads_a_file_runs_in_each_instance() {
     fs::write(folder.path().join("words"), "three").unwrap();
     assert_eq!(ask(&host)["what"], "three");
     host.stop();
+}
+
+/// A folder that functions may mount as `data`, with a file in it; and how to say so.
+fn words() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("words"), "one").unwrap();
+    let mount = format!(
+        "[host.mount.data]\npath = {:?}\n\
+         [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
+        folder.path().display().to_string()
+    );
+    (folder, mount)
+}
+
+#[test]
+fn an_init_that_fails_later_keeps_no_host_from_starting_and_is_tried_less_and_less() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let (data, mount) = words();
+    let file = data.path().join("words");
+    let start = || {
+        prepared("say-and-read", "provisioned = 1")
+            .manifest(&mount)
+            .args(["--state", state.to_str().unwrap()])
+            .start()
+    };
+    start().stop();
+
+    fs::remove_file(&file).unwrap();
+    let host = start();
+    let is_told = |line: &Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["kind"] == "host" && message.contains("no instance can be made ready")
+    };
+    let line = host.wait_for_log(is_told);
+    assert_eq!(line["level"], "warn", "{line}");
+    let message = line["message"].as_str().unwrap();
+    for part in ["function prepared: ", "its `init` failed: "] {
+        assert!(message.contains(part), "`{part}`: {message}");
+    }
+    // An attempt after one second, and one after two more.
+    let attempts = within(Duration::from_secs(60), "three attempts", || {
+        let lines = host.log();
+        let said = |line: &&Value| line["message"] == "looking for words";
+        let times: Vec<_> = lines.iter().filter(said).map(moment).collect();
+        (times.len() >= 3).then_some(times)
+    });
+    let passed = attempts[2] - attempts[0];
+    assert!(passed > Duration::from_millis(2900), "{passed}");
+    let told = host.log().iter().filter(|line| is_told(line)).count();
+    assert_eq!(told, 1, "it is told once");
+
+    // It serves as soon as it can, and is kept ready again.
+    fs::write(&file, "two").unwrap();
+    assert_eq!(ask(&host)["what"], "two");
+    let labels = [("function", "prepared")];
+    host.wait_for_metric("dunlin_instances_ready", &labels, |n| n == 1.0);
+    host.stop();
+}
+
+#[test]
+fn inits_that_hang_keep_no_host_from_starting_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let (data, mount) = words();
+    let start = || {
+        let builder = prepared("read-or-hang", "")
+            .manifest(&mount)
+            .args(["--state", state.to_str().unwrap()]);
+        let others = (0..11).map(|number| format!("other-{number}"));
+        let with = |builder: Builder, name: String| {
+            let keys = "environment = { PREPARE = \"read-or-hang\" }";
+            let builder = builder.function(&name, &guest("prepared"), keys);
+            builder.manifest(format!(
+                "[[function.{name}.mount]]\nfrom = \"data\"\nto = \"/data\""
+            ))
+        };
+        others.fold(builder, with).start()
+    };
+    start().stop();
+    let file = data.path().join("words");
+    fs::remove_file(&file).unwrap();
+    let begun = Instant::now();
+    let host = start();
+    // Each has ten seconds; twelve have two minutes.
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    fs::write(&file, "one").unwrap();
+    assert_eq!(ask(&host)["what"], "one");
+    host.stop();
+}
+
+/// When a line of the log was written.
+fn moment(line: &Value) -> OffsetDateTime {
+    let time = line["time"].as_str().expect("each line has a time");
+    OffsetDateTime::parse(time, &Rfc3339).expect("it is one of RFC 3339")
 }
 
 #[test]
@@ -337,13 +428,7 @@ fn a_restart_neither_runs_init_nor_makes_an_instance() {
 fn that_an_init_was_right_in_an_instance_holds_for_one_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let data = tempfile::tempdir().unwrap();
-    fs::write(data.path().join("words"), "one").unwrap();
-    let mount = format!(
-        "[host.mount.data]\npath = {:?}\n\
-         [[function.prepared.mount]]\nfrom = \"data\"\nto = \"/data\"",
-        data.path().display().to_string()
-    );
+    let (_data, mount) = words();
     let builder = || prepared("read", "provisioned = 0").args(["--state", state.to_str().unwrap()]);
     builder().manifest(mount).start().stop();
     let failure = builder().start_expecting_failure();

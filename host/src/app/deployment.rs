@@ -11,12 +11,10 @@ use crate::config::{Config, Problem, Problems};
 use crate::dispatch::{Admission, Catalogue, Dispatcher, Function};
 use crate::function::{Destination, FunctionName, FunctionSpec};
 use crate::invocation::Handler;
-use crate::runtime::{ComponentError, Inspected, Runtime, Share, Version, inspect};
+use crate::runtime::{ComponentError, Inspected, LOADED_AT_ONCE, Runtime, Share, Version, inspect};
 use crate::telemetry::Telemetry;
 use crate::trigger::http::{HttpTrigger, Routes, Target};
 
-/// Functions that are loaded at once, for each core.
-const LOADED_AT_ONCE: usize = 4;
 /// The version that the manifest's functions run as.
 const LATEST: &str = "$LATEST";
 

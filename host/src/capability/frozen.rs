@@ -4,7 +4,7 @@
 //!
 //! | answered | because |
 //! |---|---|
-//! | `wasi:cli/environment` | its values name the snapshot: others make another one |
+//! | `wasi:cli/environment` | its values, and a program's arguments, name the snapshot |
 //! | `wasi:random/insecure-seed` | it seeds hash tables, and may be the same each time |
 //! | `wasi:cli/exit` | it ends `init`, and the deploy |
 //! | of `dunlin:event/context`, the function's names and its memory | they name the snapshot |
@@ -55,12 +55,13 @@ impl Frozen {
     pub(crate) fn new(
         limiter: MemoryLimiter,
         facts: Facts,
+        arguments: &[String],
         environment: &[(String, String)],
     ) -> Self {
         Self {
             limiter,
             facts,
-            wasi: WasiCtx::builder().envs(environment).build(),
+            wasi: WasiCtx::builder().args(arguments).envs(environment).build(),
             table: ResourceTable::new(),
         }
     }

@@ -59,8 +59,9 @@ pub(super) struct Code {
     /// The component's file as it was deployed last.
     source: Mutex<Arc<Inspected>>,
     mapped: ArcSwapOption<Mapped>,
-    /// Held by who maps it. How its file is known again.
-    known: tokio::sync::Mutex<Option<Identity>>,
+    /// Held by who maps it, until that is done, whoever still waits for it. How its file
+    /// is known again.
+    known: Arc<tokio::sync::Mutex<Option<Identity>>>,
     /// What was found when it was checked.
     note: Mutex<Option<Note>>,
     /// When it was last used, in milliseconds since the host started.
@@ -96,7 +97,7 @@ pub(super) struct Codes {
     began: Instant,
     all: Mutex<HashMap<Digest, Weak<Code>>>,
     /// Those that are mapped, and perhaps some that were.
-    mapped: Mutex<Vec<Weak<Code>>>,
+    mapped: Mutex<HashMap<Digest, Weak<Code>>>,
     /// Unmapped once nobody uses them any more.
     parting: Mutex<Vec<Arc<Mapped>>>,
 }
@@ -151,7 +152,7 @@ impl Codes {
             order: order.cloned().map(Box::new),
             source: Mutex::new(Arc::clone(inspected)),
             mapped: ArcSwapOption::empty(),
-            known: tokio::sync::Mutex::default(),
+            known: Arc::default(),
             note: Mutex::default(),
             used: AtomicU64::new(self.now()),
             mending: AtomicBool::new(false),
@@ -207,8 +208,8 @@ impl Codes {
         let idle = |code: &Code| now.saturating_sub(code.used.load(Ordering::Relaxed));
         let mut mapped: Vec<Arc<Code>> = {
             let mut mapped = lock(&self.mapped);
-            mapped.retain(|code| code.upgrade().is_some_and(|code| code.is_mapped()));
-            mapped.iter().filter_map(Weak::upgrade).collect()
+            mapped.retain(|_, code| code.upgrade().is_some_and(|code| code.is_mapped()));
+            mapped.values().filter_map(Weak::upgrade).collect()
         };
         mapped.sort_by_key(|code| std::cmp::Reverse(idle(code)));
         let mut excess = mapped.len().saturating_sub(self.rule.most);
@@ -255,7 +256,8 @@ impl Code {
     }
 
     /// Maps it, if nobody does, adding the time it takes on the core to `cpu`, which its
-    /// function is charged for.
+    /// function is charged for. Whoever drops this leaves it being mapped, for the next
+    /// event.
     ///
     /// # Errors
     /// If there is no room for it, or it is lost; then it is compiled again meanwhile.
@@ -264,30 +266,39 @@ impl Code {
         share: &Arc<Share>,
         cpu: &mut Duration,
     ) -> Result<Arc<Mapped>, Unavailable> {
-        let mut known = self.known.lock().await;
+        let mut known = Arc::clone(&self.known).lock_owned().await;
         if let Some(mapped) = self.mapped() {
             return Ok(mapped);
         }
         let codes = &self.codes;
-        let before = *known;
-        let is_quick = before.is_some_and(|it| it.size <= MAPPED_ON_CORE);
+        let is_quick = known.is_some_and(|it| it.size <= MAPPED_ON_CORE);
         // Who maps faster than the keeper unmaps lends a hand.
-        let found = if is_quick && codes.count() < 2 * codes.rule.most {
-            let map = || codes.map_again(&self.name, before.as_ref());
+        if is_quick && codes.count() < 2 * codes.rule.most {
+            let map = || codes.map_again(&self.name, known.as_ref());
             let (found, took) = turns::charged(share, map);
             *cpu += took;
-            found
-        } else {
-            let code = Arc::clone(self);
-            let map = move || {
-                if code.codes.count() >= 2 * code.codes.rule.most {
-                    code.codes.rest();
-                }
-                code.codes.map_again(&code.name, before.as_ref())
-            };
-            let task = codes.blocking.spawn_blocking(map).await;
-            task.map_err(|_| host_error("the host ends while its machine code is mapped"))?
+            return self.found(&mut known, found);
+        }
+        let code = Arc::clone(self);
+        let map = move || {
+            let codes = &code.codes;
+            if codes.count() >= 2 * codes.rule.most {
+                codes.rest();
+            }
+            let found = codes.map_again(&code.name, known.as_ref());
+            code.found(&mut known, found)
         };
+        let task = codes.blocking.spawn_blocking(map).await;
+        task.map_err(|_| host_error("the host ends while its machine code is mapped"))?
+    }
+
+    /// What came of mapping it again.
+    fn found(
+        self: &Arc<Self>,
+        known: &mut Option<Identity>,
+        found: Result<(Mapped, Option<Identity>), MapError>,
+    ) -> Result<Arc<Mapped>, Unavailable> {
+        let codes = &self.codes;
         match found {
             Ok((mapped, identity)) => {
                 *known = identity;
@@ -327,7 +338,7 @@ impl Code {
         if let Some(before) = self.mapped.swap(Some(Arc::clone(&mapped))) {
             codes.part(before);
         }
-        lock(&codes.mapped).push(Arc::downgrade(self));
+        lock(&codes.mapped).insert(self.key.clone(), Arc::downgrade(self));
         let metrics = &codes.telemetry.metrics.code;
         metrics.mapped.inc();
         metrics.resting.dec();
@@ -388,7 +399,7 @@ impl Code {
 
     /// Maps it, from the cache or the compiler. Not on the path of an event.
     pub(super) async fn compile(self: &Arc<Self>) -> Result<Arc<Mapped>, ComponentError> {
-        let mut known = self.known.lock().await;
+        let mut known = Arc::clone(&self.known).lock_owned().await;
         if let Some(mapped) = self.mapped() {
             return Ok(mapped);
         }
@@ -398,12 +409,12 @@ impl Code {
         let code = Arc::clone(self);
         let compile = move || {
             let mapping = code.build(&cancelled)?;
-            Ok((code.codes.link(&mapping)?, mapping.identity))
+            let mapped = code.codes.link(&mapping)?;
+            *known = mapping.identity;
+            Ok(code.put(mapped))
         };
         let task = self.codes.blocking.spawn_blocking(compile).await;
-        let (mapped, identity) = task.expect("compiling does not panic")?;
-        *known = identity;
-        Ok(self.put(mapped))
+        task.expect("compiling does not panic")
     }
 
     fn build(&self, cancelled: &CancellationToken) -> Result<Mapping, ComponentError> {
@@ -483,4 +494,90 @@ impl Drop for Code {
 
 fn host_error(message: &str) -> Unavailable {
     Unavailable::Broken(Failure::host(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compile::Compiler;
+    use super::super::{engine, inspect};
+    use super::*;
+    use crate::telemetry::{Log, LogInvocations, Metrics};
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// The code of a program that does nothing. Whatever nobody uses rests at each pass.
+    fn code(folder: &std::path::Path) -> Arc<Code> {
+        let engine = engine::compiling_engine().unwrap();
+        let cache = Cache::open(folder, Compiler::InProcess).unwrap();
+        let telemetry = Telemetry {
+            log: Log::start(std::io::sink()).unwrap().0,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            log_invocations: LogInvocations::All,
+        };
+        let rule = Rule {
+            most: 10,
+            rest_after: Duration::ZERO,
+        };
+        let linker = Linker::new(&engine);
+        let blocking = Handle::current();
+        let codes = Codes::new(engine, linker, cache, blocking, telemetry, rule);
+        let program = wat::parse_str(
+            r#"(component
+                 (core module $module (func (export "run") (result i32) (i32.const 0)))
+                 (core instance $core (instantiate $module))
+                 (func $run (result (result)) (canon lift (core func $core "run")))
+                 (instance $exported (export "run" (func $run)))
+                 (export "wasi:cli/run@0.2.0" (instance $exported)))"#,
+        );
+        let file = folder.join("program.wasm");
+        std::fs::write(&file, program.unwrap()).unwrap();
+        codes.of(&Arc::new(inspect(&file).unwrap()), None)
+    }
+
+    fn mappings(code: &Code) -> u64 {
+        code.codes.telemetry.metrics.code.mappings.get()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_mapped_all_the_same_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let code = code(folder.path());
+        code.compile().await.unwrap();
+        code.codes.rest();
+        assert!(!code.is_mapped());
+        // As after a start: the file has to be verified.
+        *code.known.lock().await = None;
+        let before = mappings(&code);
+        let share = Share::new(100, 1);
+        for _ in 0..8 {
+            let mut cpu = Duration::ZERO;
+            // A client that goes at once.
+            let back = code.come_back(&share, &mut cpu);
+            let _ = tokio::time::timeout(Duration::ZERO, back).await;
+        }
+        let deadline = Instant::now() + DEADLINE;
+        while !code.is_mapped() {
+            assert!(Instant::now() < deadline, "nobody has kept it");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut cpu = Duration::ZERO;
+        code.come_back(&share, &mut cpu).await.unwrap();
+        assert_eq!(mappings(&code), before + 1);
+    }
+
+    #[tokio::test]
+    async fn what_rests_and_comes_back_is_counted_once_among_the_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let code = code(folder.path());
+        code.compile().await.unwrap();
+        let share = Share::new(100, 1);
+        for _ in 0..2 {
+            code.codes.rest();
+            assert!(!code.is_mapped());
+            let mut cpu = Duration::ZERO;
+            code.come_back(&share, &mut cpu).await.unwrap();
+        }
+        assert_eq!(lock(&code.codes.mapped).len(), 1);
+        assert_eq!(code.codes.count(), 1);
+    }
 }

@@ -22,7 +22,9 @@ pub const MAX_COMPONENT: u64 = 250 << 20;
 /// CPU time of the compiler, all its threads together: however busy the machine is, this
 /// counts what the component costs. Compiling takes about a second per MiB; twice that for
 /// the largest is where something is wrong.
-pub(super) const COMPILE_CPU_TIME: Duration = Duration::from_secs(600);
+const COMPILE_CPU_TIME: Duration = Duration::from_secs(600);
+/// CPU time of the process that takes a snapshot: `init` may compute all of its time.
+pub(super) const SNAPSHOT_CPU_TIME: Duration = COMPILE_CPU_TIME.saturating_add(INIT_TIMEOUT);
 /// Wall time, for a compiler that stands still. One that has half a core gets all of its
 /// CPU time.
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(1200);
@@ -51,7 +53,7 @@ pub enum CompileError {
     /// What its `init` leaves cannot be kept.
     #[error("what its `init` leaves cannot be kept: {0}")]
     Untrue(String),
-    /// The compiler process was ended or ended itself.
+    /// The compiler process was ended or broke down.
     #[error("the compiler {0}; a component that takes this much to compile is refused")]
     Exceeded(String),
     /// Nobody waits for it any more.
@@ -150,8 +152,9 @@ impl Compiler {
             Self::InProcess => snapshot::take(order, component).map_err(CompileError::Init),
             Self::Process(program) => {
                 let order = order.to_json();
+                let limit = COMPILE_TIMEOUT + INIT_TIMEOUT;
                 let take = |input: &Path, output: &Path| {
-                    run_snapshot(program, input, output, &order, cancelled)
+                    run_snapshot(program, input, output, &order, limit, cancelled)
                 };
                 match bench.with_files(component, take)? {
                     (Some(why), _) => Ok(Taken::Untrue(why)),
@@ -171,45 +174,67 @@ fn run_compiler(
 ) -> Result<(), CompileError> {
     let mut command = Command::new(program);
     command.arg("compile-component").arg(input).arg(output);
-    let (status, said) = run_child(&mut command, &[], limit, cancelled)?;
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(1), _) => Err(CompileError::Invalid(said)),
-        (_, Some(libc::SIGXCPU)) => Err(CompileError::Exceeded(format!(
-            "took more than {} s of CPU time",
-            COMPILE_CPU_TIME.as_secs()
-        ))),
-        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    match run_child(&mut command, &[], limit, cancelled)? {
+        Ended::Exited(0, _) => Ok(()),
+        Ended::Exited(1, said) => Err(CompileError::Invalid(said)),
+        ended => Err(CompileError::Exceeded(ended.how(limit, COMPILE_CPU_TIME))),
     }
 }
 
-/// Answers why there is no snapshot, if there is none.
+/// Answers why there is no snapshot, if there is none. What the process breaks down over
+/// is such a reason: `init` itself is held to bounds of its own, and fails by them.
 fn run_snapshot(
     program: &Path,
     input: &Path,
     output: &Path,
     order: &[u8],
+    limit: Duration,
     cancelled: &CancellationToken,
 ) -> Result<Option<String>, CompileError> {
     let mut command = Command::new(program);
     command.arg("snapshot-component").arg(input).arg(output);
-    let limit = COMPILE_TIMEOUT + INIT_TIMEOUT;
-    let (status, said) = run_child(&mut command, order, limit, cancelled)?;
-    match status.code() {
-        Some(0) => Ok(None),
-        Some(1) => Err(CompileError::Init(said)),
-        Some(code) if code == i32::from(snapshot::NO_SNAPSHOT) => Ok(Some(said)),
-        _ => Err(CompileError::Exceeded(format!("ended with {status}"))),
+    match run_child(&mut command, order, limit, cancelled)? {
+        Ended::Exited(0, _) => Ok(None),
+        Ended::Exited(1, said) => Err(CompileError::Init(said)),
+        Ended::Exited(snapshot::NO_SNAPSHOT, said) => Ok(Some(said)),
+        ended => Ok(Some(format!(
+            "the process that takes its state {}",
+            ended.how(limit, SNAPSHOT_CPU_TIME)
+        ))),
     }
 }
 
-/// Runs a process of ours to its end. Answers what it said on stderr.
+/// How a process of ours came to its end.
+enum Ended {
+    /// By itself, with this code; and what it said on stderr.
+    Exited(u8, String),
+    /// By a signal.
+    Killed(ExitStatus),
+    /// It was ended when its time was over.
+    TooSlow,
+}
+
+impl Ended {
+    /// In words, for one that had so much time, and so much on the cores.
+    fn how(&self, limit: Duration, cpu: Duration) -> String {
+        match self {
+            Self::TooSlow => format!("took longer than {} s", limit.as_secs()),
+            Self::Killed(status) if status.signal() == Some(libc::SIGXCPU) => {
+                format!("took more than {} s of CPU time", cpu.as_secs())
+            }
+            Self::Killed(status) => format!("ended with {status}"),
+            Self::Exited(code, _) => format!("ended with exit status: {code}"),
+        }
+    }
+}
+
+/// Runs a process of ours to its end.
 fn run_child(
     command: &mut Command,
     stdin: &[u8],
     limit: Duration,
     cancelled: &CancellationToken,
-) -> Result<(ExitStatus, String), CompileError> {
+) -> Result<Ended, CompileError> {
     let program = PathBuf::from(command.get_program());
     let mut child = command
         .env_clear()
@@ -217,7 +242,7 @@ fn run_child(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(CompileError::io("cannot start the compiler", &program))?;
+        .map_err(CompileError::io("cannot start", &program))?;
     // A few KiB, which a pipe takes at once. If nobody reads them, the status says more.
     if let Some(mut pipe) = child.stdin.take() {
         let _ = pipe.write_all(stdin);
@@ -234,7 +259,7 @@ fn run_child(
     let status = loop {
         match child
             .try_wait()
-            .map_err(CompileError::io("cannot wait for the compiler", &program))?
+            .map_err(CompileError::io("cannot wait for", &program))?
         {
             Some(status) => break status,
             None if cancelled.is_cancelled() => {
@@ -243,15 +268,16 @@ fn run_child(
             }
             None if began.elapsed() > limit => {
                 end(&mut child);
-                return Err(CompileError::Exceeded(format!(
-                    "took longer than {} s",
-                    limit.as_secs()
-                )));
+                return Ok(Ended::TooSlow);
             }
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    Ok((status, said.join().unwrap_or_default()))
+    let said = said.join().unwrap_or_default();
+    Ok(match status.code().map(u8::try_from) {
+        Some(Ok(code)) => Ended::Exited(code, said),
+        _ => Ended::Killed(status),
+    })
 }
 
 fn end(child: &mut Child) {
@@ -301,17 +327,81 @@ pub(super) fn bound_this_process(memory: u64, time: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
 
-    /// A compiler that is this script, with a bound of two seconds.
-    fn compiler(script: &str, cancelled: &CancellationToken) -> CompileError {
+    /// The bound of what these processes do.
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// Runs a program that is this script.
+    fn with_script<T>(script: &str, run: impl FnOnce(&Path) -> T) -> T {
         use std::os::unix::fs::PermissionsExt as _;
+        // A process of another test that began while it is written would hold it open, and
+        // what is open for writing is not run.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("compiler");
+        let program = folder.path().join("program");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        run(&program)
+    }
+
+    fn compiler(script: &str, cancelled: &CancellationToken) -> CompileError {
         let none = Path::new("none");
-        run_compiler(&program, none, none, Duration::from_secs(2), cancelled).unwrap_err()
+        with_script(script, |program| {
+            run_compiler(program, none, none, LIMIT, cancelled).unwrap_err()
+        })
+    }
+
+    #[test]
+    fn a_snapshot_that_breaks_off_is_none_and_no_failure_of_init() {
+        let (none, wanted) = (Path::new("none"), CancellationToken::new());
+        let snapshot = |script: &str| {
+            with_script(script, |program| {
+                run_snapshot(program, none, none, b"{}", LIMIT, &wanted)
+            })
+        };
+        for (script, why) in [
+            ("exit 3", ""),
+            ("echo of this >&2; exit 3", "of this"),
+            (
+                "exec sleep 100",
+                "the process that takes its state took longer than 2 s",
+            ),
+            (
+                // As where memory is used up.
+                "ulimit -c 0; kill -ABRT $$",
+                "the process that takes its state ended with signal: 6 (SIGABRT)",
+            ),
+            (
+                "ulimit -c 0; kill -XCPU $$",
+                "the process that takes its state took more than 610 s of CPU time",
+            ),
+            (
+                "exit 101",
+                "the process that takes its state ended with exit status: 101",
+            ),
+        ] {
+            let taken = snapshot(script);
+            assert!(
+                matches!(&taken, Ok(Some(said)) if said == why),
+                "{script}: {taken:?}"
+            );
+        }
+        assert!(matches!(snapshot("exit 0"), Ok(None)));
+        let failed = snapshot("echo no words >&2; exit 1");
+        assert!(
+            matches!(&failed, Err(CompileError::Init(said)) if said == "no words"),
+            "{failed:?}"
+        );
+        wanted.cancel();
+        let cancelled = snapshot("exec sleep 100");
+        assert!(
+            matches!(cancelled, Err(CompileError::Cancelled)),
+            "{cancelled:?}"
+        );
     }
 
     #[test]

@@ -8,11 +8,17 @@ use std::time::Duration;
 /// event that comes while the first is being replaced.
 pub(super) const FIRST: usize = 2;
 /// An instance that is made on the path of an event is missed only if that takes longer
-/// than this. One that is quick to make costs less there than a pool that outgrows the
-/// processor's caches.
-pub(super) const WORTH_KEEPING: Duration = Duration::from_micros(50);
+/// than this on the core, or waits for its `init`. One that is quick to make costs less
+/// there than a pool that outgrows the processor's caches.
+const WORTH_KEEPING: Duration = Duration::from_micros(50);
 /// A pool of which a part was not needed for so long gives up a quarter of that part.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
+
+/// Whether an instance is missed that was made on the path of an event, which took so much
+/// time on the core and ran its `init`, or not.
+pub(super) fn is_worth_keeping(cpu: Duration, runs_init: bool) -> bool {
+    runs_init || cpu > WORTH_KEEPING
+}
 
 /// What a version got since it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,6 +130,15 @@ mod tests {
             missed: 0,
             least,
         }
+    }
+
+    #[test]
+    fn what_is_quick_to_make_is_missed_only_where_its_init_runs() {
+        let [quick, slow] = [49, 51].map(Duration::from_micros);
+        assert!(!is_worth_keeping(quick, false));
+        assert!(is_worth_keeping(slow, false));
+        // It may wait for others, which takes nothing of the core.
+        assert!(is_worth_keeping(quick, true));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio_util::task::TaskTracker;
 
+use super::RESERVE_SLOTS;
 use super::cores::Cores;
 use super::instance::Instance;
 
 /// Instances that may be about it at once, over all functions, while others are at work:
-/// each holds a slot and its memory for up to two seconds. As many as there are slots in
-/// reserve; what is more ends without its `shutdown`.
-const MAX_ENDING: usize = 64;
+/// each holds a slot and its memory for up to two seconds. What is more ends without its
+/// `shutdown`.
+const MAX_ENDING: usize = RESERVE_SLOTS as usize;
 
 /// Why instances end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -445,7 +445,7 @@ impl Instance {
         let state = self.store.data_mut();
         let (common, seat) = (Arc::clone(&state.common), Arc::clone(&state.seat));
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
-        state.rest_until(deadline);
+        state.outside_until(deadline);
         let mut cpu = Duration::ZERO;
         let guest = async {
             let first_slice = first_slice(seat.start().await);

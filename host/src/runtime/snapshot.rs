@@ -22,7 +22,7 @@ use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::budget::{Budget, MemoryLimiter, Need};
-use super::compile::{self, COMPILE_CPU_TIME, COMPILE_MEMORY, MAX_COMPONENT};
+use super::compile::{self, COMPILE_MEMORY, MAX_COMPONENT, SNAPSHOT_CPU_TIME};
 use super::digest::Digest;
 use super::engine;
 use super::lifecycle::{self, INIT_TIMEOUT};
@@ -31,7 +31,7 @@ use crate::function::{ByteSize, Fuel, FunctionSpec, Limits};
 
 /// What is counted into the name of a snapshot, so that a change of how they are taken
 /// makes new ones. With it goes Wizer's version.
-const FORMAT: &str = "dunlin snapshot 1, wizer 48.0.8";
+const FORMAT: &str = "dunlin snapshot 2, wizer 48.0.8";
 /// What reading a memory takes of it: the page that Wizer's accessor grows it by, for
 /// each of the memories that an instance may have.
 const READING: u64 = 16 * (64 << 10);
@@ -48,6 +48,8 @@ pub(super) struct Order {
     memory: u64,
     /// Units of an invocation.
     fuel: u64,
+    /// Of a program, its name first: as its instances have them.
+    arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -61,8 +63,14 @@ pub(super) enum Taken {
 }
 
 impl Order {
-    pub(super) fn new(spec: &FunctionSpec, version: &str, arn: &str) -> Self {
+    pub(super) fn new(spec: &FunctionSpec, version: &str, arn: &str, is_command: bool) -> Self {
+        let mut arguments = Vec::new();
+        if is_command {
+            arguments.push(spec.name.to_string());
+            arguments.extend_from_slice(&spec.arguments);
+        }
         Self {
+            arguments,
             function: spec.name.to_string(),
             version: version.to_owned(),
             arn: arn.to_owned(),
@@ -85,6 +93,7 @@ impl Order {
             arn,
             memory,
             fuel,
+            arguments,
             environment,
         } = self;
         add(FORMAT.as_bytes());
@@ -93,6 +102,10 @@ impl Order {
         }
         add(&memory.to_le_bytes());
         add(&fuel.to_le_bytes());
+        add(&(arguments.len() as u64).to_le_bytes());
+        for argument in arguments {
+            add(argument.as_bytes());
+        }
         for (name, value) in environment {
             add(name.as_bytes());
             add(value.as_bytes());
@@ -110,6 +123,18 @@ impl Order {
     /// For the process that takes the snapshot.
     pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts and numbers are JSON")
+    }
+
+    /// What `init` finds.
+    fn frozen(&self) -> Frozen {
+        let facts = Facts {
+            name: self.function.clone(),
+            version: self.version.clone(),
+            arn: self.arn.clone(),
+            memory: self.memory,
+        };
+        let limiter = MemoryLimiter::new(self.memory, &Budget::new(u64::MAX), Need::Work);
+        Frozen::new(limiter, facts, &self.arguments, &self.environment)
     }
 
     fn limits(&self) -> Limits {
@@ -130,7 +155,9 @@ pub(super) fn take(order: &Order, component: &[u8]) -> Result<Taken, String> {
         .build()
         .map_err(|error| error.to_string())?;
     // Wizer checks some of what it counts on by assertions.
-    let taken = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(order, component))));
+    let taken = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(run(order, component, MAX_COMPONENT))
+    }));
     taken.unwrap_or_else(|_| Ok(Taken::Untrue("Wizer broke down over the component".into())))
 }
 
@@ -155,7 +182,8 @@ fn wizer() -> Wizer {
     wizer
 }
 
-async fn run(order: &Order, component: &[u8]) -> Result<Taken, String> {
+/// As [`take`], for a component of so many bytes at most.
+async fn run(order: &Order, component: &[u8], most: u64) -> Result<Taken, String> {
     let wizer = wizer();
     let (context, instrumented) = match wizer.instrument_component(component) {
         Ok(instrumented) => instrumented,
@@ -182,6 +210,8 @@ async fn run(order: &Order, component: &[u8]) -> Result<Taken, String> {
         store,
         instance,
         memories: HashMap::new(),
+        found: 0,
+        most,
         failed: None,
     };
     let kept = wizer.snapshot_component(&context, &mut reader).await;
@@ -189,8 +219,8 @@ async fn run(order: &Order, component: &[u8]) -> Result<Taken, String> {
         return Ok(Taken::Untrue(why));
     }
     match kept {
-        Ok(kept) if kept.len() as u64 > MAX_COMPONENT => Ok(Taken::Untrue(format!(
-            "its state makes a component of {} bytes, more than {MAX_COMPONENT}",
+        Ok(kept) if kept.len() as u64 > most => Ok(Taken::Untrue(format!(
+            "its state makes a component of {} bytes, more than {most}",
             kept.len()
         ))),
         Ok(kept) => Ok(Taken::Kept(kept)),
@@ -214,15 +244,7 @@ async fn initialise(
         return Ok(Initialised::Untrue(not_taken(&error)));
     }
     let limits = order.limits();
-    let budget = Budget::new(u64::MAX);
-    let facts = Facts {
-        name: order.function.clone(),
-        version: order.version.clone(),
-        arn: order.arn.clone(),
-        memory: order.memory,
-    };
-    let limiter = MemoryLimiter::new(order.memory, &budget, Need::Work);
-    let mut store = Store::new(engine, Frozen::new(limiter, facts, &order.environment));
+    let mut store = Store::new(engine, order.frozen());
     store.limiter(|frozen| &mut frozen.limiter);
     // wasmtime's own, for the thread of the call.
     store.set_max_component_handles(1);
@@ -295,6 +317,9 @@ struct Reader {
     instance: Instance,
     /// By accessor. Each read grows the memory, so each is read once.
     memories: HashMap<String, Vec<u8>>,
+    /// How many bytes in them are not zero, and how many may be.
+    found: u64,
+    most: u64,
     /// Why the snapshot is none.
     failed: Option<String>,
 }
@@ -331,13 +356,29 @@ impl ComponentInstanceState for Reader {
     ) {
         if !self.memories.contains_key(func) {
             let list: Option<WasmList<u8>> = self.read(instance, func).await;
-            let bytes = list.map(|list| list.as_le_slice(&self.store).to_vec());
-            if bytes.is_none() {
-                let why = "its memory cannot grow by the page that Wizer reads it through";
-                self.failed = Some(why.into());
-            }
-            self.memories
-                .insert(func.to_owned(), bytes.unwrap_or_default());
+            let found = list.map(|list| list.as_le_slice(&self.store));
+            let bytes = match found {
+                None => {
+                    Err("its memory cannot grow by the page that Wizer reads it through".into())
+                }
+                Some(bytes) => {
+                    // Wizer notes where each run of them is, which may take far more than
+                    // they do themselves.
+                    self.found += bytes.iter().filter(|byte| **byte != 0).count() as u64;
+                    match self.found <= self.most {
+                        true => Ok(bytes.to_vec()),
+                        false => Err(format!(
+                            "its state has more than {} bytes that are not zero",
+                            self.most
+                        )),
+                    }
+                }
+            };
+            let bytes = bytes.unwrap_or_else(|why| {
+                self.failed = Some(why);
+                Vec::new()
+            });
+            self.memories.insert(func.to_owned(), bytes);
         }
         contents(&self.memories[func]);
     }
@@ -374,7 +415,7 @@ pub fn snapshot_component(input: &Path, output: &Path) -> Result<Option<String>,
     // Its memory may be moved while it grows, is copied once, and then written out.
     compile::bound_this_process(
         COMPILE_MEMORY.saturating_add(order.memory.saturating_mul(4)),
-        COMPILE_CPU_TIME + INIT_TIMEOUT,
+        SNAPSHOT_CPU_TIME,
     );
     // What it breaks down over is no more than a reason.
     std::panic::set_hook(Box::new(|_| {}));
@@ -399,7 +440,7 @@ mod tests {
         spec.environment = vec![("A".into(), "b".into())];
         change(&mut spec);
         let arn = format!("arn:{}", spec.name);
-        Order::new(&spec, "$LATEST", &arn)
+        Order::new(&spec, "$LATEST", &arn, false)
     }
 
     #[test]
@@ -427,6 +468,48 @@ mod tests {
         assert_eq!(same.digest(&component), first);
     }
 
+    /// The order for a program with these arguments, or what is none.
+    fn order_with(arguments: &[&str], environment: &[(&str, &str)], is_command: bool) -> Order {
+        let name = FunctionName::new("words").unwrap();
+        let mut spec = FunctionSpec::new(name, ComponentSource::File("words.wasm".into()));
+        spec.arguments = arguments.iter().map(ToString::to_string).collect();
+        let text = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        spec.environment = environment.iter().map(text).collect();
+        Order::new(&spec, "$LATEST", "arn", is_command)
+    }
+
+    #[test]
+    fn the_arguments_of_a_program_name_its_snapshot() {
+        let component = Digest::of(b"a component");
+        let digest = |arguments: &[&str], environment: &[(&str, &str)], is_command| {
+            order_with(arguments, environment, is_command).digest(&component)
+        };
+        let first = digest(&["a", "b"], &[], true);
+        assert_eq!(digest(&["a", "b"], &[], true), first);
+        for other in [&["a"] as &[&str], &["ab"], &["b", "a"], &[]] {
+            assert_ne!(digest(other, &[], true), first, "{other:?}");
+        }
+        // The same words, in other places.
+        assert_ne!(digest(&[], &[("a", "b")], true), first);
+        // What is no program gets none.
+        assert_eq!(digest(&["a"], &[], false), digest(&["b"], &[], false));
+    }
+
+    #[test]
+    fn init_is_told_what_the_instances_of_a_program_are_told() {
+        use wasmtime_wasi::cli::WasiCliView as _;
+        use wasmtime_wasi::p2::bindings::cli::environment::Host as _;
+        let order = order_with(&["--all", "x"], &[("A", "b")], true);
+        let mut frozen = order.frozen();
+        let arguments = frozen.cli().get_arguments().unwrap();
+        assert_eq!(arguments, ["words", "--all", "x"], "its name is the first");
+        let environment = frozen.cli().get_environment().unwrap();
+        assert_eq!(environment, [("A".to_owned(), "b".to_owned())]);
+        let other = order_with(&["--all"], &[], false);
+        let arguments = other.frozen().cli().get_arguments().unwrap();
+        assert_eq!(arguments, [""; 0]);
+    }
+
     #[test]
     fn the_version_of_wizer_is_part_of_the_name() {
         let lock = include_str!("../../../Cargo.lock");
@@ -437,9 +520,9 @@ mod tests {
         assert!(FORMAT.ends_with(&format!("wizer {version}")), "{version}");
     }
 
-    #[test]
-    fn a_snapshot_can_be_taken_within_a_process_that_has_a_runtime() {
-        let component = wat::parse_str(
+    /// A component whose `init` changes a global and some bytes.
+    fn component() -> Vec<u8> {
+        wat::parse_str(
             r#"(component
                  (core module $module
                    (global $runs (mut i32) (i32.const 0))
@@ -447,6 +530,7 @@ mod tests {
                    (func (export "init") (result i32)
                      (global.set $runs (i32.const 77))
                      (i32.store (i32.const 64) (i32.const 0x6c6c6577))
+                     (memory.fill (i32.const 4096) (i32.const 7) (i32.const 1996))
                      (i32.const 0)))
                  (core instance $core (instantiate $module))
                  (alias core export $core "memory" (core memory $memory))
@@ -457,7 +541,29 @@ mod tests {
                  (instance $exported (export "init" (func $init)))
                  (export "dunlin:event/initialise@0.1.0" (instance $exported)))"#,
         )
-        .unwrap();
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_state_of_more_bytes_than_a_component_may_have_is_not_kept() {
+        let (order, component) = (order(|_| {}), component());
+        let taken = |most| run(&order, &component, most);
+        let Ok(Taken::Untrue(why)) = taken(1999).await else {
+            panic!("it is kept");
+        };
+        assert_eq!(why, "its state has more than 1999 bytes that are not zero");
+        // As many they are; the component has more than its state.
+        let Ok(Taken::Untrue(why)) = taken(2000).await else {
+            panic!("it is kept");
+        };
+        assert!(why.starts_with("its state makes a component of "), "{why}");
+        let taken = taken(MAX_COMPONENT).await;
+        assert!(matches!(taken, Ok(Taken::Kept(_))), "{taken:?}");
+    }
+
+    #[test]
+    fn a_snapshot_can_be_taken_within_a_process_that_has_a_runtime() {
+        let component = component();
         let host = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

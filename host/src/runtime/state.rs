@@ -164,7 +164,7 @@ impl State {
     }
 
     /// The guest runs outside an invocation, until then.
-    pub(crate) fn rest_until(&mut self, deadline: Instant) {
+    pub(crate) fn outside_until(&mut self, deadline: Instant) {
         self.deadline = deadline;
         self.limiter.begin();
         if let Some(output) = &self.output {

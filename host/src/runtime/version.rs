@@ -19,14 +19,16 @@ use super::budget::Need;
 use super::code::{Code, Mapped};
 use super::concurrent::{Job, Workers};
 use super::cores;
-use super::demand::{Bounds, Demand, Seen, WORTH_KEEPING};
+use super::demand::{self, Bounds, Demand, Seen};
 use super::ending::Why;
 use super::instance::{Instance, Unavailable};
 use super::lifecycle::INIT_TIMEOUT;
+use super::setback::{self, Setback};
 use super::state::Common;
-use super::{Digest, Shared, turns};
+use super::{Digest, Shared, broken, turns};
 use crate::function::Isolation;
 use crate::invocation::{Answer, Call, Door, Doors, Failure, Handler, StreamRequest};
+use crate::telemetry::Level;
 
 /// How long a component may take to instantiate: what its own start functions
 /// do. Lambda gives `Init` ten seconds.
@@ -59,6 +61,8 @@ pub struct Version {
     wanted: AtomicUsize,
     /// Whether somebody makes up for those that were leased.
     refilling: AtomicBool,
+    /// Until then nobody does, where one could not be made.
+    setback: Setback,
     retired: AtomicBool,
     /// Whether the keeper looks after it.
     awake: AtomicBool,
@@ -138,6 +142,7 @@ impl Version {
             waiting: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
             refilling: AtomicBool::new(false),
+            setback: Setback::default(),
             retired: AtomicBool::new(false),
             awake: AtomicBool::new(false),
             touched: AtomicBool::new(false),
@@ -172,6 +177,7 @@ impl Version {
         self.waiting.load(Ordering::Relaxed) < self.wanted.load(Ordering::Relaxed)
             && self.shared.has_room()
             && !self.retired.load(Ordering::Relaxed)
+            && self.setback.is_over()
     }
 
     /// Makes a new instance before the deadline, adding the time it takes on the core to `cpu`.
@@ -211,6 +217,7 @@ impl Version {
         let mut made = Instance::make(pre, *exports, common, budget, need, deadline, cpu).await?;
         // Whoever has the instance holds the code; the keeper unmaps it.
         made.code = Some(code);
+        self.setback.succeeded();
         Ok(made)
     }
 
@@ -265,11 +272,12 @@ impl Version {
         let before = *cpu;
         // Apart: what it takes is large, and moved about with each event that needs none.
         let instance = Box::pin(self.instantiate(deadline, cpu)).await?;
-        if cpu.saturating_sub(before) > WORTH_KEEPING {
+        let runs_init = self.common.lifecycle.runs_init();
+        if demand::is_worth_keeping(cpu.saturating_sub(before), runs_init) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
         let mut lease = Lease::new(instance);
-        lease.initialised = self.common.lifecycle.runs_init().then(Instant::now);
+        lease.initialised = runs_init.then(Instant::now);
         Ok(lease)
     }
 
@@ -400,28 +408,47 @@ impl Version {
             return None;
         }
         let refilling = Refilling(Arc::clone(self));
-        Some(async move {
-            // If one cannot be made now, the next event finds out why.
-            let _ = refilling.0.fill().await;
-        })
+        Some(async move { refilling.0.fill().await })
     }
 
-    /// Fills the pool.
-    pub(super) async fn fill(self: &Arc<Self>) -> Result<(), Unavailable> {
+    /// Fills the pool, as far as that goes now.
+    async fn fill(self: &Arc<Self>) {
         while self.wants_more() {
             let before = self.waiting.load(Ordering::Relaxed);
             let deadline = Instant::now() + INSTANTIATE_TIMEOUT;
             let mut cpu = Duration::ZERO;
             let made = self.make(Need::Ready, deadline, &mut cpu).await;
             self.common.metrics.spent(cpu);
-            drop(self.put(made?));
+            match made {
+                Ok(instance) => drop(self.put(instance)),
+                // A full house keeps fewer ready; what is there still serves.
+                Err(Unavailable::Full(_)) => break,
+                Err(unavailable) => {
+                    self.set_back(unavailable);
+                    break;
+                }
+            }
             // Somebody took it, or all were dropped for somebody with work: then
             // this is not the time to make more.
             if self.waiting.load(Ordering::Relaxed) <= before {
                 break;
             }
         }
-        Ok(())
+    }
+
+    /// One could not be made, and so it may be for a while. The log says so once; an event
+    /// finds out for itself.
+    fn set_back(&self, unavailable: Unavailable) {
+        if self.setback.failed(Instant::now()) {
+            let name = &self.common.spec.name;
+            let message = format!(
+                "function {name}: no instance can be made ready: {}; another attempt follows \
+                 after a second, and later each time, up to {} seconds",
+                broken(self, unavailable),
+                setback::LONGEST.as_secs()
+            );
+            self.common.telemetry.log.host(Level::Warn, &message);
+        }
     }
 
     /// Keeps so many from now on, since it was just deployed and nobody knows yet what it
@@ -469,8 +496,9 @@ impl Version {
             self.code.touch();
         }
         self.reap();
+        // Also of one that says how many it keeps: if that is none, it gives way.
+        let wanted = self.demand().next(seen, passed, bounds);
         if self.common.spec.provisioned.is_none() {
-            let wanted = self.demand().next(seen, passed, bounds);
             self.want(wanted);
             self.trim(wanted);
         }

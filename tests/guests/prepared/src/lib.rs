@@ -60,7 +60,12 @@ fn prepare() -> Result<(), String> {
             println!("prepared");
             String::new()
         }
-        "read" => std::fs::read_to_string("/data/words").map_err(|error| error.to_string())?,
+        "say-and-read" => {
+            println!("looking for words");
+            read()?
+        }
+        "read" => read()?,
+        "read-or-hang" => read().unwrap_or_else(|_| hang()),
         "random" => get_random_u64().to_string(),
         "instant" => format!("{:?}", Instant::now()),
         "day" => format!("{:?}", SystemTime::now()),
@@ -105,7 +110,7 @@ fn handle(request: Request, context: Context) -> Response {
     let served = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
     match request.path().rsplit('/').next() {
         Some("fail") => std::process::abort(),
-        Some("sleep") => std::thread::sleep(std::time::Duration::from_secs(600)),
+        Some("sleep") => hang(),
         _ => {}
     }
     let prepared = PREPARED.get();
@@ -134,6 +139,17 @@ fn retire() {
         Ok("hoard") => hoard(),
         Ok("secret") => println!("secret: {:?}", Context::current().secret("key")),
         _ => println!("goodbye after {}", SERVED.load(Ordering::Relaxed)),
+    }
+}
+
+fn read() -> Result<String, String> {
+    std::fs::read_to_string("/data/words").map_err(|error| error.to_string())
+}
+
+/// Longer than anything may take.
+fn hang() -> ! {
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(600));
     }
 }
 
