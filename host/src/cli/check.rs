@@ -15,8 +15,8 @@ pub struct Args {
     #[arg(value_name = "DIR|dunlin.toml", default_value = ".")]
     pub path: PathBuf,
 
-    /// Do not look for the values of environment variables and secrets, nor for directories
-    /// to mount: for a machine that does not have them
+    /// Do not look for the values of environment variables, `config` and secrets, nor for
+    /// directories to mount: for a machine that does not have them
     #[arg(long)]
     pub no_values: bool,
 }

@@ -379,7 +379,7 @@ impl Metrics {
                 timeouts: counter_vec(
                     r,
                     "dunlin_http_timeouts_total",
-                    "HTTP connections closed by a timeout: header, body or idle.",
+                    "HTTP connections closed by a timeout: header, body, idle or answer.",
                     &["timeout"],
                 )?,
                 responses,
@@ -410,7 +410,7 @@ impl Metrics {
             disk_full: gauge(
                 r,
                 "dunlin_disk_full",
-                "1 while the disk of the queues has no room.",
+                "1 while the disk of the state directory has no room.",
             )?,
             scratch_used: gauge(
                 r,
