@@ -439,6 +439,10 @@ impl Body for Streamed {
                 });
                 if let Some(trailers) = frame.trailers_mut() {
                     answer::of_trailers(trailers);
+                    // Nothing comes after them, and hyper does not look for it.
+                    if let Some(rest) = this.rest.take() {
+                        rest.let_go();
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
