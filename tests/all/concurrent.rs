@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use dunlin_tests::{Builder, Host, Response, guest};
+use dunlin_tests::{Builder, Host, Response, eventually, guest, within};
+use http::Request;
+
+use crate::http::h2c;
 
 fn web(keys: &str) -> Builder {
     let keys = format!("isolation = \"concurrent\"\n{keys}");
@@ -91,6 +94,84 @@ fn a_request_that_is_late_ends_and_the_next_is_served() {
         }
         assert_eq!(counts(&host.get("/web03/waits")).0, 1, "after {path}");
     }
+    host.wait_until_quiet();
+    host.stop();
+}
+
+/// Opens a stream; answers the future of its answer.
+fn ask(connection: &mut h2c::Connection, target: &str) -> h2::client::ResponseFuture {
+    let request = Request::get(format!("http://box.test/web03/{target}"));
+    let request = request.body(()).unwrap();
+    connection.requests.send_request(request, true).unwrap().0
+}
+
+/// Reads an answer until it ends or breaks.
+async fn read(mut body: h2::RecvStream) -> Result<(), h2::Error> {
+    while let Some(piece) = body.data().await {
+        body.flow_control().release_capacity(piece?.len())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_answer_breaks_off_at_its_deadline_while_others_are_in_its_instance() {
+    let host = web("timeout = \"4s\"\nfuel = \"off\"\nresponse-limit = \"1GiB\"").start();
+    for late in [
+        "hangs-late",
+        "pieces?count=1000000000&pause=1",
+        "pieces?count=1000000000",
+    ] {
+        // Streams of a connection stay on its core, but for one that is busy.
+        eventually("two requests meet", || {
+            h2c::run(async {
+                let mut connection = h2c::Connection::open(&host).await;
+                let (parts, body) = ask(&mut connection, late).await.unwrap().into_parts();
+                let id = parts.headers["x-amzn-requestid"].to_str().unwrap();
+                let mut broken = std::pin::pin!(read(body));
+                tokio::select! {
+                    ended = &mut broken => panic!("{late}: it ended already: {ended:?}"),
+                    () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                }
+                let other = ask(&mut connection, "waits?pause=3500");
+                let mut other = std::pin::pin!(other);
+                tokio::select! {
+                    broken = &mut broken => {
+                        let broken = broken.unwrap_err();
+                        assert_eq!(broken.reason(), Some(h2::Reason::INTERNAL_ERROR), "{late}");
+                    }
+                    _ = &mut other => panic!("{late}: it outlives its deadline"),
+                }
+                assert_eq!(host.record(id)["outcome"], "timeout", "{late}");
+                let (parts, mut body) = other.await.unwrap().into_parts();
+                assert_eq!(parts.status, 200, "{late}");
+                let text = body.data().await.unwrap().unwrap();
+                (text != "1 1").then_some(())
+            })
+        });
+    }
+    host.wait_until_quiet();
+    host.stop();
+}
+
+#[test]
+fn a_request_that_is_held_up_is_answered_at_its_deadline() {
+    let host = web("timeout = \"4s\"\nfuel = \"off\"").start();
+    h2c::run(async {
+        let mut connection = h2c::Connection::open(&host).await;
+        let mut held_up = std::pin::pin!(ask(&mut connection, "sleeps"));
+        tokio::select! {
+            _ = &mut held_up => panic!("it sleeps"),
+            () = tokio::time::sleep(Duration::from_secs(3)) => {}
+        }
+        let mut spins = std::pin::pin!(ask(&mut connection, "spins"));
+        tokio::select! {
+            biased;
+            answer = &mut held_up => assert_eq!(answer.unwrap().status(), 504),
+            _ = &mut spins => panic!("the other has three seconds more"),
+        }
+        let other = tokio::time::timeout(Duration::from_millis(500), spins).await;
+        assert!(other.is_err(), "not when the other ends: {other:?}");
+    });
     host.wait_until_quiet();
     host.stop();
 }

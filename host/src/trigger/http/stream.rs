@@ -32,7 +32,8 @@ use super::service::{Busy, HttpTrigger};
 use crate::body::BodyError;
 use crate::dispatch::Function;
 use crate::invocation::{
-    Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest, allowed_trailers,
+    Answer, Call, Event, Failure, OutcomeKind, StreamBody, StreamError, StreamRequest,
+    allowed_trailers,
 };
 use crate::runtime::Budget;
 
@@ -101,8 +102,9 @@ impl HttpTrigger {
                     Poll::Pending => {}
                 }
             }
-            // There will be none. Why is known when the invocation has ended.
-            match none && ended.is_some() {
+            // There will be none. Why is known when the invocation has ended; what could
+            // give one may outlive it, in an instance that others are in.
+            match ended.is_some() {
                 true => Poll::Ready(None),
                 false => Poll::Pending,
             }
@@ -169,6 +171,7 @@ impl HttpTrigger {
                         invocation: ended
                             .is_none()
                             .then(|| AbortOnDropHandle::new(tokio::spawn(invocation))),
+                        failed: None,
                         token: self.left.token(),
                     }),
                     lacks_body,
@@ -370,10 +373,44 @@ struct Rest {
     body: StreamBody,
     /// None if it has ended.
     invocation: Option<AbortOnDropHandle<Result<(), Failure>>>,
+    /// How, if not well.
+    failed: Option<OutcomeKind>,
     token: TaskTrackerToken,
 }
 
 impl Rest {
+    /// The next of it. Of an invocation that has failed there is only what was written
+    /// before, and after its deadline nothing at all: its guest may go on, and hold the
+    /// body, where others are in its instance.
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if let Some(invocation) = &mut self.invocation
+            && let Poll::Ready(ended) = Pin::new(invocation).poll(context)
+        {
+            self.invocation = None;
+            self.failed = match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.kind),
+                Err(_) => Some(OutcomeKind::HostError),
+            };
+        }
+        let broken = || {
+            Poll::Ready(Some(Err(StreamError::Broken(
+                "its invocation failed".into(),
+            ))))
+        };
+        if self.failed == Some(OutcomeKind::Timeout) {
+            return broken();
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() && self.failed.is_some() {
+            return broken();
+        }
+        polled
+    }
+
     /// Lets the invocation go on, now that its answer is read.
     fn let_go(self) {
         if let Some(invocation) = self.invocation {
@@ -423,7 +460,7 @@ impl Body for Streamed {
             Some(Err(StreamError::Broken("the host is shutting down".into())))
         } else {
             match &mut this.rest {
-                Some(rest) => ready!(Pin::new(&mut rest.body).poll_frame(context)),
+                Some(rest) => ready!(rest.poll_frame(context)),
                 None => None,
             }
         };
