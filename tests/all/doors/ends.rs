@@ -152,6 +152,25 @@ fn an_answer_that_ends_with_trailers_ends_its_invocation_well() {
 }
 
 #[test]
+fn an_answer_that_nobody_gets_ends_before_its_deadline() {
+    let host = both(ONE)
+        .manifest("[host]\nidle-timeout = \"700ms\"")
+        .start();
+    for function in DOORS {
+        let mut exchange = Exchange::open(&host);
+        exchange.ask("HEAD", &format!("/{function}/pieces?count=100000&pause=20"));
+        assert_eq!(exchange.head_of("HEAD").0, 200);
+        running(&host);
+        // The handler finds that nobody reads on, and ends.
+        let record = host.wait_for_log_within(Duration::from_secs(20), |line| {
+            line["kind"] == "invocation" && line["function"] == function
+        });
+        assert_eq!(record["outcome"], "ok", "{record}");
+    }
+    host.wait_until_quiet();
+}
+
+#[test]
 fn an_answer_under_way_comes_to_its_end_in_the_drain() {
     for function in DOORS {
         let mut host = both("timeout = \"30s\"").start();

@@ -176,6 +176,7 @@ impl HttpTrigger {
                     }),
                     lacks_body,
                     announced,
+                    unread: self.limits.idle_timeout,
                     expired: Box::pin(activity.expired.clone().cancelled_owned()),
                     activity: Arc::clone(activity),
                     unsent: activity.pieces(),
@@ -360,6 +361,8 @@ pub(super) struct Streamed {
     lacks_body: bool,
     /// Bytes that its head announced and that were not read yet. At 0 nobody reads on.
     announced: Option<u64>,
+    /// How long what nobody will read is read all the same.
+    unread: Duration,
     /// The drain has taken too long.
     expired: Pin<Box<WaitForCancellationFutureOwned>>,
     activity: Arc<Activity>,
@@ -422,10 +425,14 @@ impl Rest {
         }
     }
 
-    /// Reads the body for a client that is to get none.
-    fn read_out(mut self) {
+    /// Reads the body for a client that is to get none, for so long: no client sets a
+    /// pace, nor ends it by going away. Then the guest finds it closed.
+    fn read_out(mut self, limit: Duration) {
         tokio::spawn(async move {
-            while let Some(Ok(_)) = self.body.frame().await {}
+            let read = async {
+                while let Some(Ok(_)) = poll_fn(|context| self.poll_frame(context)).await {}
+            };
+            let _ = tokio::time::timeout(limit, read).await;
             self.let_go();
         });
     }
@@ -513,7 +520,7 @@ impl Drop for Streamed {
             && let Some(rest) = self.rest.take()
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            rest.read_out();
+            rest.read_out(self.unread);
         }
     }
 }
