@@ -7,6 +7,7 @@
 //! only while its client reads.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -266,22 +267,23 @@ fn joined(pieces: VecDeque<Frame<Bytes>>, budget: &Arc<Budget>) -> Option<Bytes>
     budget.hold(all.freeze())
 }
 
-/// A request's body, as its guest reads it.
-struct RequestBody {
-    body: Incoming,
+/// A request's body, as its guest reads it: on the guest's core, which need not be that of
+/// its connection.
+struct RequestBody<B> {
+    body: B,
     /// Bytes that may come.
     left: u64,
     limit: u64,
     /// How long its next piece may take.
     patience: Duration,
     waits: Option<Pin<Box<Sleep>>>,
-    /// Takes what went wrong.
+    /// Takes what goes wrong. None if something did: nothing comes after that.
     failed: Option<oneshot::Sender<BodyError>>,
     trigger: Arc<HttpTrigger>,
     activity: Arc<Activity>,
 }
 
-impl RequestBody {
+impl<B> RequestBody<B> {
     fn fail(&mut self, how: BodyError) {
         if let Some(failed) = self.failed.take() {
             let _ = failed.send(how);
@@ -295,7 +297,7 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -303,6 +305,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if self.failed.is_none() {
+            return Poll::Ready(None);
+        }
         let frame = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -522,5 +527,93 @@ impl Drop for Streamed {
         {
             rest.read_out(self.unread);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::sync::watch;
+
+    use super::super::service::{Draining, Limits};
+    use super::*;
+    use crate::dispatch::Dispatcher;
+    use crate::telemetry::{Log, LogInvocations, Metrics, Telemetry};
+
+    /// These, and then nothing more for ever.
+    struct Pieces(VecDeque<&'static str>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn trigger(body_timeout: Duration) -> Arc<HttpTrigger> {
+        let (log, _) = Log::start(std::io::sink()).unwrap();
+        let telemetry = Telemetry {
+            log,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            log_invocations: LogInvocations::Failures,
+        };
+        let limits = Limits {
+            header_timeout: Duration::from_secs(1),
+            body_timeout,
+            idle_timeout: Duration::from_secs(1),
+            min_rate: 0,
+            max_connections: 1,
+            max_header_bytes: 1 << 10,
+            max_headers: 10,
+        };
+        let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
+        let (_, draining) = watch::channel(Draining::No);
+        HttpTrigger::new(dispatcher, telemetry, Budget::new(0), limits, draining)
+    }
+
+    /// A body of these pieces, that may have four bytes.
+    fn body<const N: usize>(
+        trigger: &Arc<HttpTrigger>,
+        pieces: [&'static str; N],
+    ) -> RequestBody<Pieces> {
+        RequestBody {
+            body: Pieces(pieces.into()),
+            left: 4,
+            limit: 4,
+            patience: trigger.limits.body_timeout,
+            waits: None,
+            failed: Some(oneshot::channel().0),
+            trigger: Arc::clone(trigger),
+            activity: Arc::new(Activity::new(true)),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_of_a_body_after_it_was_too_large() {
+        let trigger = trigger(Duration::from_secs(60));
+        let mut body = body(&trigger, ["large", "not"]);
+        let frame = body.frame().await.unwrap();
+        assert_eq!(frame.unwrap_err(), StreamError::TooLarge(4));
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_late_once() {
+        let trigger = trigger(Duration::from_millis(1));
+        let mut body = body(&trigger, []);
+        let frame = body.frame().await.unwrap();
+        assert_eq!(frame.unwrap_err(), StreamError::Timeout);
+        assert!(body.frame().await.is_none());
+        let timeouts = &trigger.telemetry.metrics.http.timeouts;
+        assert_eq!(timeouts.with_label_values(&["body"]).get(), 1);
     }
 }
