@@ -177,6 +177,39 @@ fn a_request_that_is_held_up_is_answered_at_its_deadline() {
 }
 
 #[test]
+fn a_request_whose_client_has_gone_is_not_begun() {
+    const AT_ONCE: u32 = 8;
+    let running = |host: &Host, count: u32| {
+        host.wait_for_metric("dunlin_invocations_running", &[], |n| n >= f64::from(count));
+    };
+    let host = web("timeout = \"20s\"\nfuel = \"off\"").start();
+    // On all cores.
+    let busy: Vec<_> = (0..AT_ONCE)
+        .map(|_| host.http.spawn_get("/web03/computes?pause=1000"))
+        .collect();
+    running(&host, AT_ONCE);
+    let clients: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let mut client = host.http.connect();
+            client.send("GET /web03/says HTTP/1.1\r\nhost: a\r\n\r\n");
+            client
+        })
+        .collect();
+    running(&host, 2 * AT_ONCE);
+    drop(clients);
+    for busy in busy {
+        assert_eq!(busy.join().unwrap().text(), "done");
+    }
+    host.wait_until_quiet();
+    let cancelled = [("outcome", "cancelled")];
+    let cancelled = host.metric("dunlin_invocations_total", &cancelled);
+    assert_eq!(cancelled, Some(f64::from(AT_ONCE)));
+    let log = host.stop();
+    let begun = log.iter().filter(|line| line["message"] == "begun").count();
+    assert_eq!(begun, 0);
+}
+
+#[test]
 fn each_request_sees_its_own_context() {
     let host = Host::builder()
         .function(

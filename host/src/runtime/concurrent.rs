@@ -314,14 +314,18 @@ impl AccessorTask<State, HasSelf<State>> for Task {
             ended,
         } = *self.job;
         let request_id = call.request_id;
+        let common = accessor.with(|mut access| Arc::clone(&access.data_mut().common));
+        // Nobody waits for it any more: the guest was too busy to begin it.
+        if ended.is_closed() || Instant::now() >= deadline {
+            let _ = ended.send(Err(timed_out(&common, request_id)));
+            return Ok(());
+        }
         let last = self.inside.extend(deadline);
-        let common = accessor.with(|mut access| -> wasmtime::Result<_> {
+        accessor.with(|mut access| -> wasmtime::Result<_> {
             let mut store = access.as_context_mut();
-            let common = Arc::clone(&store.data().common);
             store.data_mut().deadline = last;
             // The budget of an invocation, for whatever the instance does next.
-            store.set_fuel(common.spec.limits.fuel_units())?;
-            Ok(common)
+            store.set_fuel(common.spec.limits.fuel_units())
         })?;
         let mut task = None;
         let served = streaming::join_03(self.handler, accessor, request, |state, id| {

@@ -226,6 +226,17 @@ impl wasip3::exports::http::handler::Guest for Web {
                 let (now, in_all) = (NOW.load(Ordering::Relaxed), IN_ALL.load(Ordering::Relaxed));
                 text(200, format!("{now} {in_all}"))
             }
+            // Says so before it answers.
+            "says" => {
+                println!("begun");
+                text(200, "ok".into())
+            }
+            // Computes for so long, and waits for nothing.
+            "computes" => {
+                let until = monotonic_clock::now() + pause.as_nanos() as u64;
+                while monotonic_clock::now() < until {}
+                text(200, "done".into())
+            }
             // What none should do.
             "error" => return Err(ErrorCode::ConfigurationError),
             "panic" => panic!("as it is told to"),
