@@ -210,6 +210,52 @@ fn a_request_whose_client_has_gone_is_not_begun() {
 }
 
 #[test]
+fn a_burst_needs_no_instance_for_each_request() {
+    let host = Host::builder()
+        .function(
+            "observer03",
+            &guest("observer03"),
+            "isolation = \"concurrent\"\nprovisioned = 0\nenvironment = { PAUSE = \"400\" }",
+        )
+        .start();
+    let used = || host.metric("dunlin_memory_used_bytes", &[]).unwrap();
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used == 0.0);
+    assert_eq!(host.get("/observer03").status, 200);
+    // It waits for the next.
+    let one = used();
+    assert!(one > 0.0);
+    for response in host.http.get_at_once("/observer03", 48) {
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    host.wait_until_quiet();
+    // Three on a core that got all, two on each of two; and what came too late for one.
+    let instances = used() / one;
+    assert!(instances < 12.0, "{instances} instances");
+    host.stop();
+}
+
+#[test]
+fn an_instance_without_requests_gives_way_to_who_needs_its_memory() {
+    let host = web("memory = \"64MiB\"\nprovisioned = 0")
+        .manifest("[host]\nmemory-budget = \"64MiB\"")
+        .function(
+            "hostile",
+            &guest("hostile"),
+            "memory = \"64MiB\"\nprovisioned = 0",
+        )
+        .start();
+    let grown = host.get(&format!("/web03/grows?size={}", 40 << 20));
+    assert_eq!(grown.text(), "grown");
+    host.wait_until_quiet();
+    host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used > 4e7);
+    // Far sooner than it would end by itself.
+    within(Duration::from_secs(30), "the other has its memory", || {
+        (host.get("/hostile/modest?n=40").text() == "40").then_some(())
+    });
+    host.stop();
+}
+
+#[test]
 fn each_request_sees_its_own_context() {
     let host = Host::builder()
         .function(

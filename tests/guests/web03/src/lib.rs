@@ -237,6 +237,11 @@ impl wasip3::exports::http::handler::Guest for Web {
                 while monotonic_clock::now() < until {}
                 text(200, "done".into())
             }
+            // Keeps the memory that it took.
+            "grows" => {
+                std::hint::black_box(vec![1_u8; number(query, "size").unwrap() as usize]);
+                text(200, "grown".into())
+            }
             // What none should do.
             "error" => return Err(ErrorCode::ConfigurationError),
             "panic" => panic!("as it is told to"),
