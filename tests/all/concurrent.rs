@@ -256,6 +256,26 @@ fn an_instance_without_requests_gives_way_to_who_needs_its_memory() {
 }
 
 #[test]
+fn a_version_whose_instances_have_requests_is_no_idle_one() {
+    let host = web("").manifest("[host]\nrest-after = \"2s\"").start();
+    let began = std::time::Instant::now();
+    let wanted = || host.metric("dunlin_instances_wanted", &[]).unwrap();
+    assert!(wanted() > 0.0);
+    while began.elapsed() < Duration::from_secs(6) {
+        assert_eq!(host.get("/web03/ok").status, 200);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(wanted() > 0.0, "it rests");
+    let reused = [("source", "reused")];
+    let reused = host.metric("dunlin_leases_total", &reused).unwrap();
+    let all = host.metric("dunlin_leases_total", &[]).unwrap();
+    assert!(reused > all / 2.0, "{reused} of {all}");
+    // Then it does.
+    host.wait_for_metric("dunlin_instances_wanted", &[], |wanted| wanted == 0.0);
+    host.stop();
+}
+
+#[test]
 fn each_request_sees_its_own_context() {
     let host = Host::builder()
         .function(

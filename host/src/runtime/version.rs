@@ -236,11 +236,7 @@ impl Version {
         deadline: Instant,
         cpu: &mut Duration,
     ) -> Result<Lease, Unavailable> {
-        if !self.touched.load(Ordering::Relaxed) {
-            // Pairs with `sleep`: either that sees the mark, or this that it sleeps.
-            self.touched.store(true, Ordering::SeqCst);
-            self.wake();
-        }
+        self.touch();
         let here = cores::current();
         for step in 0..self.shelves.len() {
             let taken = self.shelf(here + step).pop();
@@ -273,6 +269,15 @@ impl Version {
         Ok(lease)
     }
 
+    /// It got an event.
+    fn touch(self: &Arc<Self>) {
+        if !self.touched.load(Ordering::Relaxed) {
+            // Pairs with `sleep`: either that sees the mark, or this that it sleeps.
+            self.touched.store(true, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+
     /// The keeper looks after it from now on.
     fn wake(self: &Arc<Self>) {
         if !self.awake.swap(true, Ordering::SeqCst) {
@@ -299,6 +304,7 @@ impl Version {
         hold: Box<dyn Any + Send>,
         cpu: &mut Duration,
     ) -> Result<Result<Answer, Failure>, Unavailable> {
+        self.touch();
         let (ended, end) = oneshot::channel();
         let job = Box::new(Job {
             request,
