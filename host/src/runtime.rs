@@ -590,7 +590,7 @@ fn give_way(awake: &Awake, excess: usize) {
         .each()
         .into_iter()
         .filter_map(|version| Some((version.idle()?, version)))
-        .filter(|(idle, version)| *idle > Duration::ZERO && version.ready() > 0)
+        .filter(|(idle, version)| *idle > Duration::ZERO && version.keeps_any())
         .collect();
     idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
     for (_, version) in idle.into_iter().take(excess) {

@@ -10,9 +10,10 @@ use std::any::Any;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot};
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, TypedFunc};
@@ -73,7 +74,7 @@ impl Inside {
         *last
     }
 
-    fn failure(&self) -> std::sync::MutexGuard<'_, Option<Failure>> {
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,22 +93,47 @@ impl Drop for Place {
     }
 }
 
-/// The workers of a version, one list for each core.
-pub(super) struct Workers(Box<[Mutex<Vec<Worker>>]>);
+/// The workers of a version.
+pub(super) struct Workers {
+    cores: Box<[OnCore]>,
+    /// There will be no others.
+    closed: AtomicBool,
+}
+
+/// Those on one core.
+#[derive(Default)]
+struct OnCore {
+    workers: Mutex<Vec<Worker>>,
+    /// Tells of a new one.
+    started: Notify,
+}
+
+impl OnCore {
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Workers {
     pub(super) fn new(cores: usize) -> Self {
-        Self((0..cores).map(|_| Mutex::default()).collect())
+        Self {
+            cores: (0..cores).map(|_| OnCore::default()).collect(),
+            closed: AtomicBool::new(false),
+        }
     }
 
-    fn on(&self, core: usize) -> std::sync::MutexGuard<'_, Vec<Worker>> {
-        let list = &self.0[core % self.0.len()];
-        list.lock().unwrap_or_else(PoisonError::into_inner)
+    fn on(&self, core: usize) -> &OnCore {
+        &self.cores[core % self.cores.len()]
+    }
+
+    /// Waits until another worker starts on this core, from the call on.
+    pub(super) fn started(&self, core: usize) -> Notified<'_> {
+        self.on(core).started.notified()
     }
 
     /// Gives a job to a worker on this core that has room; gives it back if none has.
     pub(super) fn give(&self, core: usize, mut job: Box<Job>) -> Result<Entered, Box<Job>> {
-        let mut workers = self.on(core);
+        let mut workers = self.on(core).workers();
         workers.retain(|worker| !worker.jobs.is_closed());
         for worker in workers.iter() {
             match worker.give(job) {
@@ -137,7 +163,15 @@ impl Workers {
         let Ok(entered) = worker.give(job) else {
             unreachable!("a new worker has room");
         };
-        self.on(core).push(worker);
+        let here = self.on(core);
+        let mut workers = here.workers();
+        // Checked under the lock that `close` takes after it has set the mark. One that
+        // nobody knows of ends with the job that it has.
+        if !self.closed.load(Ordering::Acquire) {
+            workers.push(worker);
+        }
+        drop(workers);
+        here.started.notify_waiters();
         let serving = Serving {
             jobs: taken,
             inside,
@@ -145,11 +179,26 @@ impl Workers {
         (entered, serving)
     }
 
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.cores.iter().any(|core| {
+            let workers = core.workers();
+            workers.iter().any(|worker| !worker.jobs.is_closed())
+        })
+    }
+
     /// They take no more requests, and end when those that they have are answered.
     pub(super) fn close(&self) {
-        for list in &self.0 {
-            let mut workers = list.lock().unwrap_or_else(PoisonError::into_inner);
-            workers.clear();
+        self.closed.store(true, Ordering::Release);
+        self.cores.iter().for_each(|core| core.workers().clear());
+    }
+
+    /// Those without a request take no more, and end as soon as their cores come to it.
+    pub(super) fn close_idle(&self) {
+        for core in &self.cores {
+            // Jobs are given under this lock.
+            let works = |worker: &Worker| worker.inside.running.load(Ordering::Relaxed) > 0;
+            core.workers().retain(works);
         }
     }
 }
@@ -184,7 +233,7 @@ impl Worker {
 /// A request that was given to a worker.
 pub(super) struct Entered {
     inside: Arc<Inside>,
-    deadline: Instant,
+    pub(super) deadline: Instant,
     request_id: RequestId,
 }
 
@@ -314,14 +363,18 @@ impl AccessorTask<State, HasSelf<State>> for Task {
             ended,
         } = *self.job;
         let request_id = call.request_id;
+        let common = accessor.with(|mut access| Arc::clone(&access.data_mut().common));
+        // Nobody waits for it any more: the guest was too busy to begin it.
+        if ended.is_closed() || Instant::now() >= deadline {
+            let _ = ended.send(Err(timed_out(&common, request_id)));
+            return Ok(());
+        }
         let last = self.inside.extend(deadline);
-        let common = accessor.with(|mut access| -> wasmtime::Result<_> {
+        accessor.with(|mut access| -> wasmtime::Result<_> {
             let mut store = access.as_context_mut();
-            let common = Arc::clone(&store.data().common);
             store.data_mut().deadline = last;
             // The budget of an invocation, for whatever the instance does next.
-            store.set_fuel(common.spec.limits.fuel_units())?;
-            Ok(common)
+            store.set_fuel(common.spec.limits.fuel_units())
         })?;
         let mut task = None;
         let served = streaming::join_03(self.handler, accessor, request, |state, id| {
@@ -353,5 +406,69 @@ impl AccessorTask<State, HasSelf<State>> for Task {
         // Whoever waited for it may be gone.
         let _ = ended.send(result);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+    use crate::invocation::Trigger;
+
+    /// A lifetime that no test comes to the end of.
+    const LONG: u32 = 1000;
+
+    fn job() -> Box<Job> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Box::new(Job {
+            request: StreamRequest {
+                request: http::Request::new(body),
+                respond: oneshot::channel().0,
+            },
+            call: Call::new(Trigger::Http),
+            deadline: Instant::now() + Duration::from_secs(60),
+            hold: Box::new(()),
+            place: None,
+            ended: oneshot::channel().0,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_requests_is_closed_and_one_with_some_is_not() {
+        let workers = Workers::new(1);
+        let (_, mut serving) = workers.start(0, LONG, job());
+        workers.close_idle();
+        assert!(
+            workers.any() && workers.give(0, job()).is_ok(),
+            "it has one"
+        );
+        for _ in 0..2 {
+            drop(serving.jobs.recv().await.expect("those that it was given"));
+        }
+        workers.close_idle();
+        assert!(!workers.any() && workers.give(0, job()).is_err());
+        assert!(serving.jobs.recv().await.is_none(), "it is told");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_starts_when_all_are_closed_has_its_first_request_only() {
+        let workers = Workers::new(1);
+        workers.close();
+        let (_, mut serving) = workers.start(0, LONG, job());
+        assert!(workers.give(0, job()).is_err());
+        assert!(serving.jobs.recv().await.is_some());
+        assert!(serving.jobs.recv().await.is_none(), "it ends");
+    }
+
+    #[tokio::test]
+    async fn whoever_looks_for_room_is_told_of_a_new_worker_on_its_core() {
+        let workers = Workers::new(2);
+        let (here, there) = (workers.started(0), workers.started(1));
+        let _serving = workers.start(0, LONG, job());
+        here.await;
+        let mut there = pin!(there);
+        let other = poll_fn(|context| std::task::Poll::Ready(there.as_mut().poll(context))).await;
+        assert!(other.is_pending());
     }
 }

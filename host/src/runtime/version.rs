@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::budget::Need;
 use super::code::{Code, Mapped};
-use super::concurrent::{Job, Workers};
+use super::concurrent::{Entered, Job, Workers};
 use super::cores;
 use super::demand::{self, Bounds, Demand, Seen};
 use super::ending::Why;
@@ -242,11 +243,7 @@ impl Version {
         deadline: Instant,
         cpu: &mut Duration,
     ) -> Result<Lease, Unavailable> {
-        if !self.touched.load(Ordering::Relaxed) {
-            // Pairs with `sleep`: either that sees the mark, or this that it sleeps.
-            self.touched.store(true, Ordering::SeqCst);
-            self.wake();
-        }
+        self.touch();
         let here = cores::current();
         for step in 0..self.shelves.len() {
             let taken = self.shelf(here + step).pop();
@@ -281,6 +278,15 @@ impl Version {
         Ok(lease)
     }
 
+    /// It got an event.
+    fn touch(self: &Arc<Self>) {
+        if !self.touched.load(Ordering::Relaxed) {
+            // Pairs with `sleep`: either that sees the mark, or this that it sleeps.
+            self.touched.store(true, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+
     /// The keeper looks after it from now on.
     fn wake(self: &Arc<Self>) {
         if !self.awake.swap(true, Ordering::SeqCst) {
@@ -307,6 +313,7 @@ impl Version {
         hold: Box<dyn Any + Send>,
         cpu: &mut Duration,
     ) -> Result<Result<Answer, Failure>, Unavailable> {
+        self.touch();
         let (ended, end) = oneshot::channel();
         let job = Box::new(Job {
             request,
@@ -316,31 +323,54 @@ impl Version {
             place: None,
             ended,
         });
-        let core = cores::current();
-        let mut deadline = deadline;
-        let entered = match self.workers.give(core, job) {
-            Ok(entered) => entered,
-            Err(mut job) => {
-                let mut lease = self.lease(deadline, cpu).await?;
-                deadline = lease.deadline(deadline);
-                job.deadline = deadline;
-                let address = std::ptr::from_ref(lease.instance().store().data()) as usize;
-                let (entered, serving) = self.workers.start(core, lifetime_at(address), job);
-                let version = Arc::clone(self);
-                tokio::spawn(async move {
-                    let cpu = serving.run(lease.instance()).await;
-                    version.common.metrics.spent(cpu + lease.end());
-                });
-                entered
-            }
-        };
+        let entered = self.find_room(job, cpu).await?;
         // A guest that holds its instance up is given up from here.
-        let late = tokio::time::Instant::from_std(deadline + GIVEN_UP);
+        let late = tokio::time::Instant::from_std(entered.deadline + GIVEN_UP);
         Ok(match tokio::time::timeout_at(late, end).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(entered.lost(&self.common)),
             Err(_) => Err(entered.late(&self.common)),
         })
+    }
+
+    /// Gives a job to an instance on this core: one that has room, or a new one. While that
+    /// is made, others may be there before: a burst needs no instance for each of its
+    /// requests.
+    async fn find_room(
+        self: &Arc<Self>,
+        mut job: Box<Job>,
+        cpu: &mut Duration,
+    ) -> Result<Entered, Unavailable> {
+        let core = cores::current();
+        let mut lease = pin!(self.lease(job.deadline, cpu));
+        let mut lease = loop {
+            let started = self.workers.started(core);
+            match self.workers.give(core, job) {
+                Ok(entered) => {
+                    self.common.metrics.reused.inc();
+                    return Ok(entered);
+                }
+                Err(back) => job = back,
+            }
+            tokio::select! {
+                biased;
+                () = started => {}
+                made = &mut lease => break made?,
+            }
+            if self.common.lifecycle.runs_init() {
+                // As of a lease: the wait for an `init` is not the function's.
+                job.deadline = Instant::now() + self.common.spec.limits.timeout;
+            }
+        };
+        job.deadline = lease.deadline(job.deadline);
+        let address = std::ptr::from_ref(lease.instance().store().data()) as usize;
+        let (entered, serving) = self.workers.start(core, lifetime_at(address), job);
+        let version = Arc::clone(self);
+        tokio::spawn(async move {
+            let cpu = serving.run(lease.instance()).await;
+            version.common.metrics.spent(cpu + lease.end());
+        });
+        Ok(entered)
     }
 
     /// Takes an instance back, adding what its end takes on the core to `cpu`. `sound`
@@ -502,9 +532,12 @@ impl Version {
             self.want(wanted);
             self.trim(wanted);
         }
-        seen.events
-            || self.wanted.load(Ordering::Relaxed) > 0
-            || self.waiting.load(Ordering::Relaxed) > 0
+        seen.events || self.wanted.load(Ordering::Relaxed) > 0 || self.keeps_any()
+    }
+
+    /// Whether it has instances that would give way to others.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.ready() > 0 || self.workers.any()
     }
 
     /// Nobody looks after it until its next event; answers whether that has come already.
@@ -552,8 +585,10 @@ impl Version {
     }
 
     /// Drops what waits; answers how many there were. At once: somebody wants their
-    /// memory, which a `shutdown` would keep.
+    /// memory, which a `shutdown` would keep. Instances that serve several requests and
+    /// have none end, too, but not yet when this answers: they are not counted.
     pub(super) fn clear(&self) -> usize {
+        self.workers.close_idle();
         self.take_where(|_| true, drop)
     }
 

@@ -7,7 +7,7 @@ use http::Request;
 use rustix::process::Signal;
 
 use super::exchange::{End, Exchange};
-use super::{DOORS, both, ended};
+use super::{DOORS, both, ended, paused};
 use crate::http::h2c;
 
 /// One at a time, so that a permit that is not given back is missed.
@@ -123,6 +123,50 @@ fn a_connection_of_http2_that_goes_ends_its_invocations() {
     });
     let labels = [("outcome", "cancelled")];
     host.wait_for_metric("dunlin_invocations_total", &labels, |n| n == 4.0);
+    host.wait_until_quiet();
+}
+
+#[test]
+fn an_answer_that_ends_with_trailers_ends_its_invocation_well() {
+    let host = both("timeout = \"30s\"").start();
+    for function in DOORS {
+        let target = paused(&format!("/{function}/trailers"));
+        for te in ["", "te: trailers\r\n"] {
+            let mut exchange = Exchange::open(&host);
+            exchange.send(format!("GET {target} HTTP/1.1\r\nhost: a\r\n{te}\r\n"));
+            let answer = exchange.answer();
+            assert!(answer.is_whole(), "{answer:?}");
+            let record = host.record(answer.header("x-amzn-requestid").unwrap());
+            assert_eq!(record["outcome"], "ok", "{function} {te}: {record}");
+        }
+        let parts = h2c::run(async {
+            let mut connection = h2c::Connection::open(&host).await;
+            let (parts, _) = connection.send("GET", &target, b"").await.unwrap();
+            parts
+        });
+        let id = parts.headers["x-amzn-requestid"].to_str().unwrap();
+        let record = host.record(id);
+        assert_eq!(record["outcome"], "ok", "{function} over HTTP/2: {record}");
+    }
+    host.wait_until_quiet();
+}
+
+#[test]
+fn an_answer_that_nobody_gets_ends_before_its_deadline() {
+    let host = both(ONE)
+        .manifest("[host]\nidle-timeout = \"700ms\"")
+        .start();
+    for function in DOORS {
+        let mut exchange = Exchange::open(&host);
+        exchange.ask("HEAD", &format!("/{function}/pieces?count=100000&pause=20"));
+        assert_eq!(exchange.head_of("HEAD").0, 200);
+        running(&host);
+        // The handler finds that nobody reads on, and ends.
+        let record = host.wait_for_log_within(Duration::from_secs(20), |line| {
+            line["kind"] == "invocation" && line["function"] == function
+        });
+        assert_eq!(record["outcome"], "ok", "{record}");
+    }
     host.wait_until_quiet();
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dunlin_tests::{Host, eventually};
 use http::Request;
 
-use super::exchange::{Exchange, chunk};
+use super::exchange::{End, Exchange, chunk};
 use super::{both, ended};
 use crate::http::h2c;
 
@@ -246,6 +246,24 @@ fn a_guest_waits_for_a_client_that_does_not_read() {
         ended(&host, function, "cancelled");
     }
     host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used < 4e6);
+}
+
+#[test]
+fn a_client_of_http_1_0_that_stops_reading_does_not_take_what_it_has_for_all() {
+    let keys = "[host]\nidle-timeout = \"700ms\"\n";
+    let host = both(ONE).manifest(keys).start();
+    for (times, function) in (1..).zip(super::DOORS) {
+        let mut exchange = Exchange::narrow(&host);
+        exchange.send(format!(
+            "GET /{function}/pieces?count=16000&size=65536 HTTP/1.0\r\n\r\n"
+        ));
+        assert_eq!(exchange.head().0, 200);
+        let timeout = [("timeout", "answer")];
+        host.wait_for_metric("dunlin_http_timeouts_total", &timeout, |n| {
+            n == f64::from(times)
+        });
+        assert_eq!(exchange.rest().1, End::Broken, "{function}: a reset");
+    }
 }
 
 #[test]

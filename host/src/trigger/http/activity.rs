@@ -21,8 +21,11 @@ const HEAD: u8 = 1;
 /// A request is being answered.
 const BUSY: u8 = 2;
 
-/// Shared by the parts of one connection. They all run on one thread; the
-/// atomics only say so to the compiler.
+/// Shared by the parts of one connection. They run on one thread, for which the atomics
+/// are only there to satisfy the compiler, but for the request's body: a guest may read it
+/// on another core, and says from there that it is whole. So `whole` and `body_unread` are
+/// hints. The one that comes late costs a client that has half-closed, or whose connection
+/// closes, a little time.
 pub(super) struct Activity {
     origin: Instant,
     phase: AtomicU8,

@@ -253,13 +253,14 @@ async fn serve_http1(trigger: &Arc<HttpTrigger>, stream: TcpStream, client: IpAd
     )
     .await;
     let stream = connection.into_parts().io.into_inner().into_inner();
-    if activity.broken.load(Ordering::Relaxed) {
+    let broken = activity.broken.load(Ordering::Relaxed);
+    if broken || matches!(end, End::AnswerTimeout) {
         // HTTP/1.0 knows no other end of a body than that of the connection: a reset is
         // none.
         let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-        return;
     }
     match end {
+        End::Closed if broken => {}
         End::Closed => close(stream, activity.body_unread.load(Ordering::Relaxed)).await,
         End::Idle => trigger.timed_out("idle"),
         End::AnswerTimeout => trigger.timed_out("answer"),

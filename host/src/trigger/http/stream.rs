@@ -7,6 +7,7 @@
 //! only while its client reads.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ use super::service::{Busy, HttpTrigger};
 use crate::body::BodyError;
 use crate::dispatch::Function;
 use crate::invocation::{
-    Answer, Call, Event, Failure, StreamBody, StreamError, StreamRequest, allowed_trailers,
+    Answer, Call, Event, Failure, OutcomeKind, StreamBody, StreamError, StreamRequest,
+    allowed_trailers,
 };
 use crate::runtime::Budget;
 
@@ -101,8 +103,9 @@ impl HttpTrigger {
                     Poll::Pending => {}
                 }
             }
-            // There will be none. Why is known when the invocation has ended.
-            match none && ended.is_some() {
+            // There will be none. Why is known when the invocation has ended; what could
+            // give one may outlive it, in an instance that others are in.
+            match ended.is_some() {
                 true => Poll::Ready(None),
                 false => Poll::Pending,
             }
@@ -169,10 +172,12 @@ impl HttpTrigger {
                         invocation: ended
                             .is_none()
                             .then(|| AbortOnDropHandle::new(tokio::spawn(invocation))),
+                        failed: None,
                         token: self.left.token(),
                     }),
                     lacks_body,
                     announced,
+                    unread: self.limits.idle_timeout,
                     expired: Box::pin(activity.expired.clone().cancelled_owned()),
                     activity: Arc::clone(activity),
                     unsent: activity.pieces(),
@@ -262,22 +267,23 @@ fn joined(pieces: VecDeque<Frame<Bytes>>, budget: &Arc<Budget>) -> Option<Bytes>
     budget.hold(all.freeze())
 }
 
-/// A request's body, as its guest reads it.
-struct RequestBody {
-    body: Incoming,
+/// A request's body, as its guest reads it: on the guest's core, which need not be that of
+/// its connection.
+struct RequestBody<B> {
+    body: B,
     /// Bytes that may come.
     left: u64,
     limit: u64,
     /// How long its next piece may take.
     patience: Duration,
     waits: Option<Pin<Box<Sleep>>>,
-    /// Takes what went wrong.
+    /// Takes what goes wrong. None if something did: nothing comes after that.
     failed: Option<oneshot::Sender<BodyError>>,
     trigger: Arc<HttpTrigger>,
     activity: Arc<Activity>,
 }
 
-impl RequestBody {
+impl<B> RequestBody<B> {
     fn fail(&mut self, how: BodyError) {
         if let Some(failed) = self.failed.take() {
             let _ = failed.send(how);
@@ -291,7 +297,7 @@ impl RequestBody {
     }
 }
 
-impl Body for RequestBody {
+impl<B: Body<Data = Bytes, Error: Display> + Unpin> Body for RequestBody<B> {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -299,6 +305,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if self.failed.is_none() {
+            return Poll::Ready(None);
+        }
         let frame = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -357,6 +366,8 @@ pub(super) struct Streamed {
     lacks_body: bool,
     /// Bytes that its head announced and that were not read yet. At 0 nobody reads on.
     announced: Option<u64>,
+    /// How long what nobody will read is read all the same.
+    unread: Duration,
     /// The drain has taken too long.
     expired: Pin<Box<WaitForCancellationFutureOwned>>,
     activity: Arc<Activity>,
@@ -370,10 +381,44 @@ struct Rest {
     body: StreamBody,
     /// None if it has ended.
     invocation: Option<AbortOnDropHandle<Result<(), Failure>>>,
+    /// How, if not well.
+    failed: Option<OutcomeKind>,
     token: TaskTrackerToken,
 }
 
 impl Rest {
+    /// The next of it. Of an invocation that has failed there is only what was written
+    /// before, and after its deadline nothing at all: its guest may go on, and hold the
+    /// body, where others are in its instance.
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        if let Some(invocation) = &mut self.invocation
+            && let Poll::Ready(ended) = Pin::new(invocation).poll(context)
+        {
+            self.invocation = None;
+            self.failed = match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.kind),
+                Err(_) => Some(OutcomeKind::HostError),
+            };
+        }
+        let broken = || {
+            Poll::Ready(Some(Err(StreamError::Broken(
+                "its invocation failed".into(),
+            ))))
+        };
+        if self.failed == Some(OutcomeKind::Timeout) {
+            return broken();
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if polled.is_pending() && self.failed.is_some() {
+            return broken();
+        }
+        polled
+    }
+
     /// Lets the invocation go on, now that its answer is read.
     fn let_go(self) {
         if let Some(invocation) = self.invocation {
@@ -385,10 +430,14 @@ impl Rest {
         }
     }
 
-    /// Reads the body for a client that is to get none.
-    fn read_out(mut self) {
+    /// Reads the body for a client that is to get none, for so long: no client sets a
+    /// pace, nor ends it by going away. Then the guest finds it closed.
+    fn read_out(mut self, limit: Duration) {
         tokio::spawn(async move {
-            while let Some(Ok(_)) = self.body.frame().await {}
+            let read = async {
+                while let Some(Ok(_)) = poll_fn(|context| self.poll_frame(context)).await {}
+            };
+            let _ = tokio::time::timeout(limit, read).await;
             self.let_go();
         });
     }
@@ -423,7 +472,7 @@ impl Body for Streamed {
             Some(Err(StreamError::Broken("the host is shutting down".into())))
         } else {
             match &mut this.rest {
-                Some(rest) => ready!(Pin::new(&mut rest.body).poll_frame(context)),
+                Some(rest) => ready!(rest.poll_frame(context)),
                 None => None,
             }
         };
@@ -439,6 +488,10 @@ impl Body for Streamed {
                 });
                 if let Some(trailers) = frame.trailers_mut() {
                     answer::of_trailers(trailers);
+                    // Nothing comes after them, and hyper does not look for it.
+                    if let Some(rest) = this.rest.take() {
+                        rest.let_go();
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -472,7 +525,95 @@ impl Drop for Streamed {
             && let Some(rest) = self.rest.take()
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            rest.read_out();
+            rest.read_out(self.unread);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::sync::watch;
+
+    use super::super::service::{Draining, Limits};
+    use super::*;
+    use crate::dispatch::Dispatcher;
+    use crate::telemetry::{Log, LogInvocations, Metrics, Telemetry};
+
+    /// These, and then nothing more for ever.
+    struct Pieces(VecDeque<&'static str>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match self.0.pop_front() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece.into())))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn trigger(body_timeout: Duration) -> Arc<HttpTrigger> {
+        let (log, _) = Log::start(std::io::sink()).unwrap();
+        let telemetry = Telemetry {
+            log,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            log_invocations: LogInvocations::Failures,
+        };
+        let limits = Limits {
+            header_timeout: Duration::from_secs(1),
+            body_timeout,
+            idle_timeout: Duration::from_secs(1),
+            min_rate: 0,
+            max_connections: 1,
+            max_header_bytes: 1 << 10,
+            max_headers: 10,
+        };
+        let dispatcher = Arc::new(Dispatcher::new(telemetry.clone()));
+        let (_, draining) = watch::channel(Draining::No);
+        HttpTrigger::new(dispatcher, telemetry, Budget::new(0), limits, draining)
+    }
+
+    /// A body of these pieces, that may have four bytes.
+    fn body<const N: usize>(
+        trigger: &Arc<HttpTrigger>,
+        pieces: [&'static str; N],
+    ) -> RequestBody<Pieces> {
+        RequestBody {
+            body: Pieces(pieces.into()),
+            left: 4,
+            limit: 4,
+            patience: trigger.limits.body_timeout,
+            waits: None,
+            failed: Some(oneshot::channel().0),
+            trigger: Arc::clone(trigger),
+            activity: Arc::new(Activity::new(true)),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_of_a_body_after_it_was_too_large() {
+        let trigger = trigger(Duration::from_secs(60));
+        let mut body = body(&trigger, ["large", "not"]);
+        let frame = body.frame().await.unwrap();
+        assert_eq!(frame.unwrap_err(), StreamError::TooLarge(4));
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_late_once() {
+        let trigger = trigger(Duration::from_millis(1));
+        let mut body = body(&trigger, []);
+        let frame = body.frame().await.unwrap();
+        assert_eq!(frame.unwrap_err(), StreamError::Timeout);
+        assert!(body.frame().await.is_none());
+        let timeouts = &trigger.telemetry.metrics.http.timeouts;
+        assert_eq!(timeouts.with_label_values(&["body"]).get(), 1);
     }
 }

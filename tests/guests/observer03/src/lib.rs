@@ -12,6 +12,16 @@ wasip3::http::service::export!(Observer);
 
 struct Observer;
 
+/// Takes its time, in each instance, where it is told to.
+#[dunlin_sdk::init]
+fn prepare() -> Result<(), String> {
+    let pause = std::env::var("PAUSE").ok();
+    if let Some(pause) = pause.and_then(|pause| pause.parse().ok()) {
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    Ok(())
+}
+
 fn seen() -> String {
     let context = Context::current();
     let secret = context.secret("KEY").unwrap_or_default();

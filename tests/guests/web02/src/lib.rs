@@ -151,6 +151,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "trailers" => {
                 let body = answer(out, 200, &[("trailer", "x-last")]);
                 write(&body, b"body");
+                std::thread::sleep(pause);
                 let trailers = Fields::new();
                 trailers.append("x-last", b"seen").unwrap();
                 trailers.append("content-encoding", b"gzip").unwrap();

@@ -226,6 +226,22 @@ impl wasip3::exports::http::handler::Guest for Web {
                 let (now, in_all) = (NOW.load(Ordering::Relaxed), IN_ALL.load(Ordering::Relaxed));
                 text(200, format!("{now} {in_all}"))
             }
+            // Says so before it answers.
+            "says" => {
+                println!("begun");
+                text(200, "ok".into())
+            }
+            // Computes for so long, and waits for nothing.
+            "computes" => {
+                let until = monotonic_clock::now() + pause.as_nanos() as u64;
+                while monotonic_clock::now() < until {}
+                text(200, "done".into())
+            }
+            // Keeps the memory that it took.
+            "grows" => {
+                std::hint::black_box(vec![1_u8; number(query, "size").unwrap() as usize]);
+                text(200, "grown".into())
+            }
             // What none should do.
             "error" => return Err(ErrorCode::ConfigurationError),
             "panic" => panic!("as it is told to"),
