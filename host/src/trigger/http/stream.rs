@@ -43,6 +43,10 @@ const GATHERED: usize = 64 << 10;
 /// In so many pieces: each takes room beside its bytes.
 const GATHERED_PIECES: usize = 256;
 
+/// How often others on the core are let run before an answer goes out in pieces: a guest that
+/// they run has then taken what its reader read, and said that this was all.
+const TURNS: u32 = 4;
+
 /// An invocation under way. Dropped, it is cancelled.
 type Invocation = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
@@ -125,7 +129,28 @@ impl HttpTrigger {
             return answer::of_failure(&failure, request_id);
         };
         let (parts, mut body) = response.into_parts();
-        let gathered = gather(&mut invocation, &mut ended, &mut body);
+        // In an instance that serves others too, the guest is run by a task of its own.
+        let mut turns = if function.version.is_concurrent() {
+            TURNS
+        } else {
+            0
+        };
+        let mut pieces = VecDeque::new();
+        let mut gathered = gather(&mut invocation, &mut ended, &mut body, &mut pieces);
+        while turns > 0 {
+            match gathered {
+                Ok(Gathered::Part { waits: true }) => {
+                    tokio::task::yield_now().await;
+                    gathered = gather(&mut invocation, &mut ended, &mut body, &mut pieces);
+                }
+                Ok(Gathered::Whole) if ended.is_none() => {
+                    tokio::task::yield_now().await;
+                    settle(&mut invocation, &mut ended);
+                }
+                _ => break,
+            }
+            turns -= 1;
+        }
         let gathered = match gathered {
             Ok(gathered) => gathered,
             Err(error) => {
@@ -144,11 +169,11 @@ impl HttpTrigger {
         let outgoing = match (gathered, ended) {
             // Likewise.
             (_, Some(Err(failure))) => return answer::of_failure(&failure, request_id),
-            (Gathered::Whole(pieces), Some(Ok(()))) => match joined(pieces, &self.budget) {
+            (Gathered::Whole, Some(Ok(()))) => match joined(pieces, &self.budget) {
                 Some(body) => Outgoing::Whole(body),
                 None => return answer::of_failure(&Failure::no_memory(), request_id),
             },
-            (Gathered::Whole(pieces), None) => {
+            (Gathered::Whole, None) => {
                 // What it does after its answer, it may do.
                 let token = self.left.token();
                 tokio::spawn(async move {
@@ -160,7 +185,7 @@ impl HttpTrigger {
                     None => return answer::of_failure(&Failure::no_memory(), request_id),
                 }
             }
-            (Gathered::Part(pieces), ended) => {
+            (Gathered::Part { .. }, ended) => {
                 let lacks_body = is_head || !answer::has_body(parts.status);
                 let length = parts.headers.get(CONTENT_LENGTH);
                 let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -189,12 +214,13 @@ impl HttpTrigger {
     }
 }
 
-/// What there is of an answer's body before its guest waits for something.
+/// How much there is of an answer's body before its guest waits for something.
+#[derive(Clone, Copy)]
 enum Gathered {
-    /// All of it.
-    Whole(VecDeque<Frame<Bytes>>),
-    /// Some of it.
-    Part(VecDeque<Frame<Bytes>>),
+    /// All of it, without trailers.
+    Whole,
+    /// Some of it, because the rest is waited for, or because this is enough for once.
+    Part { waits: bool },
 }
 
 /// Polls the guest and the body of its answer for as long as neither waits. Answers an
@@ -203,9 +229,10 @@ fn gather(
     invocation: &mut Invocation,
     ended: &mut Option<Result<(), Failure>>,
     body: &mut StreamBody,
+    pieces: &mut VecDeque<Frame<Bytes>>,
 ) -> Result<Gathered, StreamError> {
-    let mut pieces = VecDeque::new();
-    let mut size = 0;
+    let data = |piece: &Frame<Bytes>| piece.data_ref().map_or(0, Bytes::len);
+    let mut size: usize = pieces.iter().map(data).sum();
     // Whoever polls this connection next polls both anew.
     let mut context = Context::from_waker(std::task::Waker::noop());
     loop {
@@ -218,25 +245,28 @@ fn gather(
         }
         match Pin::new(&mut *body).poll_frame(&mut context) {
             Poll::Ready(Some(Ok(piece))) => {
-                size += piece.data_ref().map_or(0, Bytes::len);
+                size += data(&piece);
                 pieces.push_back(piece);
                 moved = true;
             }
             Poll::Ready(None) if pieces.iter().all(Frame::is_data) => {
                 settle(invocation, ended);
-                return Ok(Gathered::Whole(pieces));
+                return Ok(Gathered::Whole);
             }
             Poll::Ready(None) => {
                 settle(invocation, ended);
-                return Ok(Gathered::Part(pieces));
+                return Ok(Gathered::Part { waits: false });
             }
             Poll::Ready(Some(Err(error))) => {
                 return Err(error);
             }
             Poll::Pending => {}
         }
-        if !moved || size > GATHERED || pieces.len() >= GATHERED_PIECES {
-            return Ok(Gathered::Part(pieces));
+        if size > GATHERED || pieces.len() >= GATHERED_PIECES {
+            return Ok(Gathered::Part { waits: false });
+        }
+        if !moved {
+            return Ok(Gathered::Part { waits: true });
         }
     }
 }
