@@ -116,11 +116,7 @@ async fn read(mut body: h2::RecvStream) -> Result<(), h2::Error> {
 #[test]
 fn an_answer_breaks_off_at_its_deadline_while_others_are_in_its_instance() {
     let host = web("timeout = \"4s\"\nfuel = \"off\"\nresponse-limit = \"1GiB\"").start();
-    for late in [
-        "hangs-late",
-        "pieces?count=1000000000&pause=1",
-        "pieces?count=1000000000",
-    ] {
+    for late in ["hangs-late", "pieces?count=1000000000&pause=1"] {
         // Streams of a connection stay on its core, but for one that is busy.
         eventually("two requests meet", || {
             h2c::run(async {
@@ -244,7 +240,8 @@ fn an_instance_without_requests_gives_way_to_who_needs_its_memory() {
             "memory = \"64MiB\"\nprovisioned = 0",
         )
         .start();
-    let grown = host.get(&format!("/web03/grows?size={}", 40 << 20));
+    // Its allocator takes twice as much.
+    let grown = host.get(&format!("/web03/grows?size={}", 20 << 20));
     assert_eq!(grown.text(), "grown");
     host.wait_until_quiet();
     host.wait_for_metric("dunlin_memory_used_bytes", &[], |used| used > 4e7);
