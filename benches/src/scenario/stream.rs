@@ -147,8 +147,9 @@ pub fn run(setup: &Setup, plan: Plan) -> Result<String> {
         .function(
             "echo",
             &setup.guests.wasi_http_echo,
-            &["/echo"],
+            &[],
             &[
+                "http = [{ path = \"/echo\" }]",
                 "timeout = \"120s\"",
                 &format!("request-limit = \"{limit}\""),
                 &format!("response-limit = \"{}B\"", plan.bytes + (64 << 10)),
