@@ -154,7 +154,7 @@ pub(crate) fn is_provided(import: &str) -> bool {
     PROVIDED
         .iter()
         .filter(|provided| provided.interfaces.contains(&interface))
-        .any(|provided| provided.versions.iter().any(|version| is(version)))
+        .any(|provided| provided.versions.iter().any(is))
 }
 
 /// Provides all of it.

@@ -558,7 +558,7 @@ impl Runtime {
             shared
                 .awake
                 .retain(|version| version.look_after(passed, bounds));
-            codes.rest();
+            codes.rest_oldest();
             let excess = codes.excess();
             if excess > 0 {
                 give_way(&shared.awake, excess);

@@ -200,9 +200,21 @@ impl Codes {
         Ok((mapped, mapping.identity))
     }
 
-    /// Lets rest what was not used for long, and what is more than the bound. Takes its
-    /// time: never to be called on a core.
+    /// Lets rest what was not used for long, and what is more than the bound: whatever is
+    /// not in use. Takes its time: never to be called on a core.
     pub(super) fn rest(&self) {
+        self.let_rest(usize::MAX);
+    }
+
+    /// As [`Self::rest`], but for what is more than the bound only those that were not used
+    /// for the longest time. What waits may hold them: it gives way before what was used
+    /// since.
+    pub(super) fn rest_oldest(&self) {
+        self.let_rest(self.excess());
+    }
+
+    /// Of what is more than the bound, the so many that were not used for longest may rest.
+    fn let_rest(&self, oldest: usize) {
         let now = self.now();
         let rest_after = u64::try_from(self.rule.rest_after.as_millis()).unwrap_or(u64::MAX);
         let idle = |code: &Code| now.saturating_sub(code.used.load(Ordering::Relaxed));
@@ -213,11 +225,13 @@ impl Codes {
         };
         mapped.sort_by_key(|code| std::cmp::Reverse(idle(code)));
         let mut excess = mapped.len().saturating_sub(self.rule.most);
-        for code in mapped {
-            if (excess > 0 || idle(&code) >= rest_after) && code.rest() {
+        for (index, code) in mapped.iter().enumerate() {
+            let is_too_much = excess > 0 && index < oldest;
+            if (is_too_much || idle(code) >= rest_after) && code.rest() {
                 excess = excess.saturating_sub(1);
             }
         }
+        drop(mapped);
         let parted: Vec<Arc<Mapped>> = {
             let mut parting = lock(&self.parting);
             parting
