@@ -117,6 +117,23 @@ fn so_many_are_mapped_at_most() {
 }
 
 #[test]
+fn what_was_asked_last_keeps_its_code_before_what_waits() {
+    let host = hellos("mapped = 5", 10, "").start();
+    for half in [0..5, 5..10, 0..5, 5..10] {
+        let before = metric(&host, "dunlin_code_mappings_total");
+        for number in half {
+            // The second request finds the code where the first has mapped it.
+            greets(&host, &format!("f{number}"));
+            greets(&host, &format!("f{number}"));
+        }
+        let mapped = metric(&host, "dunlin_code_mappings_total") - before;
+        assert!(mapped <= 6.0, "{mapped} mappings for five components");
+        host.wait_for_metric("dunlin_code_mapped", &[], |n| n <= 5.0);
+    }
+    host.stop();
+}
+
+#[test]
 fn what_keeps_none_gives_its_code_up_for_others() {
     // Each has an instance that waits for another event, and holds its code.
     let keys = "provisioned = 0\nisolation = \"reuse\"";
