@@ -53,6 +53,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// How often versions are looked after that are awake: how many instances they keep, and
 /// whether they rest.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Why the host does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {

@@ -1,6 +1,7 @@
 //! The engine room: compiles, links, keeps instances ready and runs them under
 //! their limits. Knows wasmtime; knows nothing of triggers.
 
+mod awake;
 mod budget;
 mod cache;
 mod code;
@@ -66,12 +67,13 @@ use crate::function::FunctionSpec;
 use crate::invocation::{Door, Handler, Outbox};
 use crate::key_value::Buckets;
 use crate::telemetry::{Level, Telemetry};
+use awake::Awake;
 use cache::{Cache, Note};
 use code::{Code, Codes, Rule};
 use demand::{Bounds, FIRST};
 use ending::Ending;
 use snapshot::Order;
-use version::{Awake, INSTANTIATE_TIMEOUT};
+use version::INSTANTIATE_TIMEOUT;
 
 /// Versions that are loaded or made ready at once, for each core.
 pub const LOADED_AT_ONCE: usize = 4;

@@ -10,10 +10,9 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::budget::Need;
@@ -676,43 +675,6 @@ fn lifetime_at(address: usize) -> u32 {
     }
     let hash = SEED.with(|seed| seed.hash_one(address));
     REUSE_SERVES.start + (hash % u64::from(REUSE_SERVES.end - REUSE_SERVES.start)) as u32
-}
-
-/// The versions that are awake: those that keep instances or got events lately.
-#[derive(Default)]
-pub(super) struct Awake(Mutex<Vec<Weak<Version>>>);
-
-impl Awake {
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Version>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, version: &Arc<Version>) {
-        self.lock().push(Arc::downgrade(version));
-    }
-
-    pub(super) fn each(&self) -> Vec<Arc<Version>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Lets those sleep for whom this answers false.
-    pub(super) fn retain(&self, stays: impl Fn(&Arc<Version>) -> bool) {
-        // Not under the lock: instances are dropped.
-        let mut asleep = FxHashMap::default();
-        for version in self.each() {
-            if !stays(&version) {
-                asleep.insert(Arc::as_ptr(&version), version);
-            }
-        }
-        self.lock().retain(|version| {
-            version.strong_count() > 0 && !asleep.contains_key(&version.as_ptr())
-        });
-        for version in asleep.into_values() {
-            if version.sleep() {
-                self.add(&version);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
