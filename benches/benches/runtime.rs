@@ -126,12 +126,12 @@ fn hello() -> PathBuf {
 }
 
 fn event() -> Event {
-    Event::Http(HttpRequest {
+    Event::Http(Box::new(HttpRequest {
         method: http::Method::GET,
         target: http::uri::PathAndQuery::from_static("/hello"),
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::new(),
-    })
+    }))
 }
 
 fn check(answer: &Answer) {
@@ -151,7 +151,12 @@ async fn direct(version: &Arc<Version>) {
         .expect("there is room for an instance");
     let (answer, sound) = lease
         .instance()
-        .call(event(), Call::new(Trigger::Http), deadline(), &mut usage)
+        .call(
+            event(),
+            Box::new(Call::new(Trigger::Http)),
+            deadline(),
+            &mut usage,
+        )
         .await;
     check(&answer.expect("hello answers"));
     version.give_back(lease, sound, &mut usage.cpu);

@@ -121,7 +121,7 @@ impl Dispatcher {
                 return record.failed(failure);
             }
         };
-        run(record, function, permit, event, call, interpret).await
+        run(record, function, permit, event, Box::new(call), interpret).await
     }
 
     /// Runs one invocation that has been admitted. As [`Self::invoke`] else.
@@ -134,7 +134,7 @@ impl Dispatcher {
         interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
     ) -> Ended<T> {
         let record = self.begin(function, &call);
-        run(record, function, permit, event, call, interpret).await
+        run(record, function, permit, event, Box::new(call), interpret).await
     }
 
     fn begin<'a>(&'a self, function: &'a Function, call: &Call) -> Record<'a> {
@@ -155,7 +155,7 @@ async fn run<T: Send + 'static>(
     function: &Function,
     permit: Permit,
     event: Event,
-    call: Call,
+    call: Box<Call>,
     interpret: impl FnOnce(Answer) -> Result<T, Failure> + Send + 'static,
 ) -> Ended<T> {
     let version = &function.version;
@@ -204,7 +204,7 @@ async fn run<T: Send + 'static>(
 async fn serve<T>(
     version: &Arc<Version>,
     event: Event,
-    call: Call,
+    call: Box<Call>,
     deadline: Instant,
     permit: Permit,
     usage: &mut Usage,

@@ -98,17 +98,17 @@ pub struct HttpRequest {
     pub body: Bytes,
 }
 
-/// What a handler receives.
+/// What a handler receives. Small: each step of an invocation has a place for it.
 #[derive(Debug)]
 pub enum Event {
     /// For `dunlin:event/http`.
-    Http(HttpRequest),
+    Http(Box<HttpRequest>),
     /// For `wasi:http`.
-    Stream(StreamRequest),
+    Stream(Box<StreamRequest>),
     /// For `dunlin:event/invoke` or `wasi:cli/run`.
     Payload(Bytes),
     /// For `dunlin:event/schedule`.
-    Tick(Tick),
+    Tick(Box<Tick>),
     /// For `dunlin:event/queue`.
     Batch(Vec<QueueMessage>),
 }

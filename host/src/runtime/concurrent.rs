@@ -30,8 +30,8 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// One request for an instance.
 pub(super) struct Job {
-    pub(super) request: StreamRequest,
-    pub(super) call: Call,
+    pub(super) request: Box<StreamRequest>,
+    pub(super) call: Box<Call>,
     pub(super) deadline: Instant,
     /// What is held until it has ended in the instance, whoever still waits for it.
     pub(super) hold: Box<dyn Any + Send>,
@@ -276,16 +276,18 @@ impl Serving {
         let common = Arc::clone(&store.data().common);
         let seat = Arc::clone(&store.data().seat);
         let mut cpu = Duration::ZERO;
-        let serve = async {
-            let at_once = seat.start().await;
-            arm(store, common.spec.limits.fuel_units(), first_slice(at_once));
-            let served = store.run_concurrent(async |accessor| {
-                accept(accessor, handler, &mut jobs, &inside).await
-            });
-            served.await.and_then(|accepted| accepted)
-        };
         let last = || inside.last() + IDLE_GRACE;
-        let ended = govern(&common.clock, &seat, last, &mut cpu, serve).await;
+        let ended = {
+            let serve = pin!(Some(async {
+                let at_once = seat.start().await;
+                arm(store, common.spec.limits.fuel_units(), first_slice(at_once));
+                let served = store.run_concurrent(async |accessor| {
+                    accept(accessor, handler, &mut jobs, &inside).await
+                });
+                served.await.and_then(|accepted| accepted)
+            }));
+            govern(&common.clock, &seat, last, &mut cpu, serve).await
+        };
         inside.close();
         let failure = match ended {
             Ok(Ok(())) => None,
@@ -422,11 +424,11 @@ mod tests {
     fn job() -> Box<Job> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         Box::new(Job {
-            request: StreamRequest {
+            request: Box::new(StreamRequest {
                 request: http::Request::new(body),
                 respond: oneshot::channel().0,
-            },
-            call: Call::new(Trigger::Http),
+            }),
+            call: Box::new(Call::new(Trigger::Http)),
             deadline: Instant::now() + Duration::from_secs(60),
             hold: Box::new(()),
             place: None,

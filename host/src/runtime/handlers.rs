@@ -282,12 +282,13 @@ impl Handlers {
                     .map(|()| Reply::Streamed)
             }
             (Door::Http03, Event::Stream(request)) => {
-                streaming::enter_03(typed(func), store, request)
+                // Larger than the others.
+                Box::pin(streaming::enter_03(typed(func), store, request))
                     .await?
                     .map(|()| Reply::Streamed)
             }
             (Door::Command02 | Door::Command03, Event::Payload(payload)) => {
-                command::enter(typed(func), store, payload)
+                Box::pin(command::enter(typed(func), store, payload))
                     .await?
                     .map(Reply::Payload)
             }

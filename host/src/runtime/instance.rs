@@ -1,7 +1,7 @@
 //! One instance: a store, the handlers in it, and a call of one of them.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -107,18 +107,20 @@ impl Drop for Leave<'_> {
 }
 
 /// Runs a guest: counts its time on the core, and ends it at the deadline,
-/// whatever it waits for.
+/// whatever it waits for. There must be one; it is gone when it was ended.
+///
+/// It is pinned where it lies: futures are large, and one that is handed on has its place
+/// in each of those around it twice.
 pub(super) async fn govern<F: Future>(
     clock: &Clock,
     seat: &Arc<Seat>,
     deadline: impl Fn() -> Instant,
     cpu: &mut Duration,
-    guest: F,
+    mut guest: Pin<&mut Option<F>>,
 ) -> Result<F::Output, Elapsed> {
     // Dropped while its seat waits for the turn to end it, or has it and has not
     // taken it, a guest leaves no turn behind that nobody gives back.
     let _leave = Leave(seat);
-    let mut guest = pin!(Some(guest));
     // Armed when the guest first waits: most end before.
     let mut sleep = None;
     let mut expired = false;
@@ -191,7 +193,7 @@ impl Instance {
     pub async fn call(
         &mut self,
         event: Event,
-        call: Call,
+        call: Box<Call>,
         deadline: Instant,
         usage: &mut Usage,
     ) -> (Result<Answer, Failure>, bool) {
@@ -205,18 +207,20 @@ impl Instance {
 
         let seat = Arc::clone(&self.store.data().seat);
         let started = self.started.take();
-        let guest = async {
-            match started {
-                Some(first_slice) => arm(&mut self.store, fuel, first_slice),
-                None => {
-                    let at_once = seat.start().await;
-                    arm(&mut self.store, fuel, first_slice(at_once));
+        let ended = {
+            let guest = pin!(Some(async {
+                match started {
+                    Some(first_slice) => arm(&mut self.store, fuel, first_slice),
+                    None => {
+                        let at_once = seat.start().await;
+                        arm(&mut self.store, fuel, first_slice(at_once));
+                    }
                 }
-            }
-            let limit = common.spec.limits.response.0;
-            self.handlers.enter(&mut self.store, event, limit).await
+                let limit = common.spec.limits.response.0;
+                self.handlers.enter(&mut self.store, event, limit).await
+            }));
+            govern(&common.clock, &seat, || deadline, &mut usage.cpu, guest).await
         };
-        let ended = govern(&common.clock, &seat, || deadline, &mut usage.cpu, guest).await;
 
         usage.memory = self.store.data().limiter.peak();
         let result = match ended {
@@ -403,7 +407,7 @@ impl Instance {
         cpu: &mut Duration,
     ) -> Result<Self, Unavailable> {
         let seat = Seat::new(&common.share);
-        let make = async {
+        let make = pin!(Some(async {
             let first_slice = first_slice(seat.start().await);
             let state = State::new(common, budget, need, deadline, &seat);
             let mut store = new_store(pre.engine(), state);
@@ -426,7 +430,7 @@ impl Instance {
                 shutdown: shutdown.flatten(),
                 code: None,
             })
-        };
+        }));
         match govern(&common.clock, &seat, || deadline, cpu, make).await {
             Ok(made) => made,
             Err(Elapsed) if common.lifecycle.runs_init() => {
@@ -447,16 +451,18 @@ impl Instance {
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         state.outside_until(deadline);
         let mut cpu = Duration::ZERO;
-        let guest = async {
-            let first_slice = first_slice(seat.start().await);
-            arm(
-                &mut self.store,
-                common.spec.limits.fuel_units(),
-                first_slice,
-            );
-            shutdown.call_async(&mut self.store, ()).await
+        let ended = {
+            let guest = pin!(Some(async {
+                let first_slice = first_slice(seat.start().await);
+                arm(
+                    &mut self.store,
+                    common.spec.limits.fuel_units(),
+                    first_slice,
+                );
+                shutdown.call_async(&mut self.store, ()).await
+            }));
+            govern(&common.clock, &seat, || deadline, &mut cpu, guest).await
         };
-        let ended = govern(&common.clock, &seat, || deadline, &mut cpu, guest).await;
         let too_slow = || format!("did not end within {} seconds", SHUTDOWN_TIMEOUT.as_secs());
         let wrong = match ended {
             Ok(Ok(())) => None,

@@ -61,7 +61,7 @@ pub struct Common {
 
 /// The invocation an instance works on.
 pub(crate) struct Current {
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     pub(crate) deadline: Instant,
 }
 
@@ -226,7 +226,7 @@ impl State {
     pub(crate) fn output(&mut self) -> &Arc<Output> {
         self.output.get_or_insert_with(|| {
             let made = Output::new(Arc::clone(&self.common));
-            made.begin(self.current.as_ref().map(|current| &current.call));
+            made.begin(self.current.as_ref().map(|current| &*current.call));
             made
         })
     }

@@ -54,7 +54,7 @@ impl From<StreamError> for Error {
 pub(super) async fn enter_02(
     handler: TypedFunc<Params02, Results02>,
     store: &mut Store<State>,
-    request: StreamRequest,
+    request: Box<StreamRequest>,
 ) -> wasmtime::Result<Result<(), Failure>> {
     let (desk, request) = Desk::of(store.data(), request);
     let _broken_off = BrokenOff(Arc::clone(&desk));
@@ -85,7 +85,7 @@ fn break_off_unfinished(state: &mut State) {
 pub(super) async fn enter_03(
     handler: TypedFunc<Params03, Results03>,
     store: &mut Store<State>,
-    request: StreamRequest,
+    request: Box<StreamRequest>,
 ) -> wasmtime::Result<Result<(), Failure>> {
     store
         .run_concurrent(async |accessor| {
@@ -102,7 +102,7 @@ pub(super) async fn enter_03(
 pub(super) async fn join_03(
     handler: TypedFunc<Params03, Results03>,
     accessor: &Accessor<State>,
-    request: StreamRequest,
+    request: Box<StreamRequest>,
     begun: impl FnOnce(&mut State, GuestTaskId),
 ) -> wasmtime::Result<Result<(), Failure>> {
     let (desk, request) = accessor.with(|mut access| Desk::of(access.data_mut(), request));
@@ -171,8 +171,8 @@ fn invalid(error_type: &'static str, message: String) -> Failure {
 }
 
 impl Desk {
-    fn of(state: &State, request: StreamRequest) -> (Arc<Self>, http::Request<StreamBody>) {
-        let StreamRequest { request, respond } = request;
+    fn of(state: &State, request: Box<StreamRequest>) -> (Arc<Self>, http::Request<StreamBody>) {
+        let StreamRequest { request, respond } = *request;
         let desk = Self {
             answer: Mutex::new(Answer::Expected(respond)),
             limit: state.common.spec.limits.response.0,

@@ -306,8 +306,8 @@ impl Version {
     /// As [`Self::instantiate`].
     pub async fn share(
         self: &Arc<Self>,
-        request: StreamRequest,
-        call: Call,
+        request: Box<StreamRequest>,
+        call: Box<Call>,
         deadline: Instant,
         hold: Box<dyn Any + Send>,
         cpu: &mut Duration,

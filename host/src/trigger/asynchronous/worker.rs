@@ -258,7 +258,7 @@ impl AsyncWorker {
             missed: fire.missed,
             payload,
         };
-        (Event::Tick(tick), call)
+        (Event::Tick(Box::new(tick)), call)
     }
 
     /// EventBridge's own event, or what the schedule gives in its place.

@@ -123,7 +123,7 @@ fn service(
         let (trigger, activity) = (Arc::clone(&trigger), Arc::clone(&activity));
         let busy = HttpTrigger::begin(&request, &activity);
         async move {
-            let answer = trigger.answer(request, client, &activity);
+            let answer = pin!(trigger.answer(request, client, &activity));
             let response = unless_expired(&activity, answer).await;
             Ok(response.map(|body| body.sent(&activity, busy)))
         }
@@ -133,9 +133,8 @@ fn service(
 /// An answer, or 503 when the drain has taken too long.
 async fn unless_expired(
     activity: &Activity,
-    answer: impl Future<Output = HttpResponse>,
+    mut answer: Pin<&mut impl Future<Output = HttpResponse>>,
 ) -> HttpResponse {
-    let mut answer = pin!(answer);
     let mut expired = pin!(activity.expired.cancelled());
     poll_fn(|context| {
         if let Poll::Ready(response) = answer.as_mut().poll(context) {

@@ -235,12 +235,12 @@ impl HttpTrigger {
 
         let event = if door.is_some() {
             strip(&mut parts.headers);
-            Event::Http(HttpRequest {
+            Event::Http(Box::new(HttpRequest {
                 method: parts.method,
                 target,
                 headers: parts.headers,
                 body,
-            })
+            }))
         } else {
             strip(&mut parts.headers);
             let protocol = protocol(parts.version);

@@ -81,7 +81,7 @@ impl HttpTrigger {
         });
         let (respond, mut head) = oneshot::channel();
         let mut invocation: Invocation = {
-            let event = Event::Stream(StreamRequest { request, respond });
+            let event = Event::Stream(Box::new(StreamRequest { request, respond }));
             let (dispatcher, function) = (Arc::clone(&self.dispatcher), Arc::clone(function));
             Box::pin(async move {
                 let interpret = |answer| match answer {
