@@ -35,9 +35,10 @@ const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
 /// Initial memory up to this size is an image that instances map, whatever is in it; of
 /// more, what is mostly zero is copied piece by piece. Snapshots are to be images.
 const DENSE_IMAGE: u64 = 64 << 20;
-/// Memories that fit into the address space of a process (47 bits on x86-64),
-/// 4 GiB each, with a quarter to spare.
-const MEMORIES_IN_ALL: u32 = 24_576;
+/// Memories of 4 GiB that fit into the address space of a process in one piece. On x86-64
+/// (47 bits) the largest lies below the program, which Linux puts at two thirds, 85 TiB;
+/// of that the allocator takes places of its own choice up to 6 TiB from the bottom.
+const MEMORIES_IN_ALL: u32 = 18_432;
 
 /// How an instance's memory is made new again for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
