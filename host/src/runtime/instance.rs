@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{InstancePre, TypedFunc};
@@ -121,7 +121,8 @@ pub(super) async fn govern<F: Future>(
     // Dropped while its seat waits for the turn to end it, or has it and has not
     // taken it, a guest leaves no turn behind that nobody gives back.
     let _leave = Leave(seat);
-    // Armed when the guest first waits: most end before.
+    // Armed when the guest first waits: most end before. A poll that would wake nobody is
+    // followed by one that would, if the guest still waits.
     let mut sleep = None;
     let mut expired = false;
     poll_fn(|context| {
@@ -134,6 +135,9 @@ pub(super) async fn govern<F: Future>(
                 let running = running.expect("a guest runs until it has expired");
                 if let Poll::Ready(output) = running.poll(context) {
                     return Poll::Ready(Ok(output));
+                }
+                if context.waker().will_wake(Waker::noop()) {
+                    return Poll::Pending;
                 }
                 let wait = || Box::pin(tokio::time::sleep_until(deadline().into()));
                 let sleep = sleep.get_or_insert_with(wait);

@@ -12,14 +12,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
@@ -67,6 +67,9 @@ impl HttpTrigger {
         let is_head = request.method() == http::Method::HEAD;
         let (failed, mut why) = oneshot::channel();
         let request = request.map(|body| {
+            if body.is_end_stream() {
+                return Empty::new().map_err(|never| match never {}).boxed_unsync();
+            }
             let body = RequestBody {
                 body,
                 left: limit,
@@ -94,7 +97,7 @@ impl HttpTrigger {
         };
         let mut ended = None;
         let mut none = false;
-        let answered = poll_fn(|context| {
+        let mut look = |context: &mut Context<'_>| {
             if ended.is_none()
                 && let Poll::Ready(result) = invocation.as_mut().poll(context)
             {
@@ -113,8 +116,13 @@ impl HttpTrigger {
                 true => Poll::Ready(None),
                 false => Poll::Pending,
             }
-        })
-        .await;
+        };
+        // Most need no timer, nor anybody to wake.
+        let first = look(&mut Context::from_waker(Waker::noop()));
+        let answered = match first {
+            Poll::Ready(answered) => answered,
+            Poll::Pending => poll_fn(look).await,
+        };
         let Some(response) = answered else {
             // What was wrong with the request comes before what the guest made of it.
             // It was told before the guest was. (A guest that is used again may hold the
@@ -234,46 +242,41 @@ fn gather(
     let data = |piece: &Frame<Bytes>| piece.data_ref().map_or(0, Bytes::len);
     let mut size: usize = pieces.iter().map(data).sum();
     // Whoever polls this connection next polls both anew.
-    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut context = Context::from_waker(Waker::noop());
+    // The guest had its turn since the body last gave something.
+    let mut asked = false;
     loop {
-        let mut moved = false;
-        if ended.is_none()
-            && let Poll::Ready(result) = invocation.as_mut().poll(&mut context)
-        {
-            *ended = Some(result);
-            moved = true;
-        }
         match Pin::new(&mut *body).poll_frame(&mut context) {
             Poll::Ready(Some(Ok(piece))) => {
                 size += data(&piece);
                 pieces.push_back(piece);
-                moved = true;
-            }
-            Poll::Ready(None) if pieces.iter().all(Frame::is_data) => {
-                settle(invocation, ended);
-                return Ok(Gathered::Whole);
+                asked = false;
             }
             Poll::Ready(None) => {
                 settle(invocation, ended);
-                return Ok(Gathered::Part { waits: false });
+                return Ok(match pieces.iter().all(Frame::is_data) {
+                    true => Gathered::Whole,
+                    false => Gathered::Part { waits: false },
+                });
             }
             Poll::Ready(Some(Err(error))) => {
                 return Err(error);
             }
-            Poll::Pending => {}
+            Poll::Pending if asked => return Ok(Gathered::Part { waits: true }),
+            Poll::Pending => {
+                settle(invocation, ended);
+                asked = true;
+            }
         }
         if size > GATHERED || pieces.len() >= GATHERED_PIECES {
             return Ok(Gathered::Part { waits: false });
         }
-        if !moved {
-            return Ok(Gathered::Part { waits: true });
-        }
     }
 }
 
-/// Lets an invocation end whose answer has been read to its end.
+/// Lets an invocation go on, and end if it can: if its answer has been read to its end.
 fn settle(invocation: &mut Invocation, ended: &mut Option<Result<(), Failure>>) {
-    let mut context = Context::from_waker(std::task::Waker::noop());
+    let mut context = Context::from_waker(Waker::noop());
     if ended.is_none()
         && let Poll::Ready(result) = invocation.as_mut().poll(&mut context)
     {
