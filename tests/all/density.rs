@@ -85,6 +85,28 @@ fn a_version_rests_and_comes_back_unless_instances_are_provisioned() {
 }
 
 #[test]
+fn machine_code_of_some_size_comes_back() {
+    let keys = "memory = \"256MiB\"\ntimeout = \"30s\"";
+    let host = Host::builder()
+        .manifest("[host]\nrest-after = \"1s\"")
+        .function("thumbnail", &example("thumbnail"), keys)
+        .start();
+    let size = |file: &PathBuf| file.metadata().expect("it is there").len();
+    let sizes: Vec<u64> = machine_code(&host.state()).iter().map(size).collect();
+    assert!(sizes.iter().any(|size| *size > 1 << 20), "{sizes:?}");
+    let first = host.post("/thumbnail", "no image");
+    for _ in 0..2 {
+        all_rest(&host);
+        let again = host.post("/thumbnail", "no image");
+        assert_eq!(
+            (again.status, again.body),
+            (first.status, first.body.clone())
+        );
+    }
+    host.stop();
+}
+
+#[test]
 fn events_that_come_together_map_a_version_once() {
     let host = hellos("rest-after = \"1s\"", 1, "provisioned = 0").start();
     for _ in 0..3 {

@@ -1,6 +1,7 @@
 //! What functions ask of others: what they reach, and that it is all within limits.
 
 mod destinations;
+mod passed_on;
 pub(crate) mod upstream;
 
 use std::sync::Arc;

@@ -13,8 +13,9 @@ const TABLE_ELEMENT_BYTES: u64 = 8;
 /// room for them, and what one instance's records take together has its bound in the
 /// engine's settings.
 pub(super) const MAX_CORE_INSTANCES: u32 = 64;
-/// Linear memories of one component instance.
-pub(super) const MAX_MEMORIES: u32 = 16;
+/// Linear memories of one component instance: fewer where so many instances may run at once
+/// that the address space does not hold as many for each.
+pub(super) const MAX_MEMORIES: u32 = 14;
 /// Tables of one component instance.
 pub(super) const MAX_TABLES: u32 = 16;
 

@@ -14,9 +14,12 @@ arguments = ["echo", "--verbose"]
 environment = { GREETING = "hello" }
 "#;
 
-fn up() -> Host {
+/// The program of WASI 0.2, and the same of 0.3.
+const PROGRAMS: [&str; 2] = ["program", "program03"];
+
+fn up(program: &str) -> Host {
     Host::builder()
-        .function("program", &guest("program"), KEYS)
+        .function("program", &guest(program), KEYS)
         .start()
 }
 
@@ -28,89 +31,101 @@ fn invoke(host: &Host, event: &Value) -> Response {
 
 #[test]
 fn the_event_is_on_stdin_and_the_answer_on_stdout() {
-    let host = up();
-    let event = json!({ "value": [1, "é", null] });
-    let response = invoke(&host, &event);
-    assert_eq!((response.status, response.json()), (200, event));
-    assert_eq!(response.header("x-amz-function-error"), None);
-    let record = host.record(response.request_id());
-    assert_eq!(
-        (&record["trigger"], &record["outcome"]),
-        (&json!("invoke"), &json!("ok"))
-    );
-    let lines = host.guest_log(response.request_id());
-    assert_eq!(lines.len(), 1, "stderr, and not the answer: {lines:?}");
-    assert_eq!(lines[0]["message"], "got 23 bytes");
+    for program in PROGRAMS {
+        let host = up(program);
+        let event = json!({ "value": [1, "é", null] });
+        let response = invoke(&host, &event);
+        assert_eq!((response.status, response.json()), (200, event));
+        assert_eq!(response.header("x-amz-function-error"), None);
+        let record = host.record(response.request_id());
+        assert_eq!(
+            (&record["trigger"], &record["outcome"]),
+            (&json!("invoke"), &json!("ok"))
+        );
+        let lines = host.guest_log(response.request_id());
+        assert_eq!(lines.len(), 1, "stderr, and not the answer: {lines:?}");
+        assert_eq!(lines[0]["message"], "got 23 bytes");
+    }
 }
 
 #[test]
 fn an_event_larger_than_any_pipe_comes_whole() {
-    let host = up();
-    let event = json!({ "value": "x".repeat(200_000) });
-    assert_eq!(invoke(&host, &event).json(), event);
+    for program in PROGRAMS {
+        let host = up(program);
+        let event = json!({ "value": "x".repeat(200_000) });
+        assert_eq!(invoke(&host, &event).json(), event);
+    }
 }
 
 #[test]
 fn arguments_and_environment_are_those_of_the_manifest() {
-    let host = up();
-    let described = invoke(&host, &json!({ "do": "describe" })).json();
-    assert_eq!(
-        described,
-        json!({ "arguments": ["program", "echo", "--verbose"], "greeting": "hello" })
-    );
+    for program in PROGRAMS {
+        let host = up(program);
+        let described = invoke(&host, &json!({ "do": "describe" })).json();
+        assert_eq!(
+            described,
+            json!({ "arguments": ["program", "echo", "--verbose"], "greeting": "hello" })
+        );
+    }
 }
 
 #[test]
 fn each_run_is_a_run_of_its_own() {
-    let host = up();
-    for number in 0..20 {
-        let event = json!({ "number": number });
-        assert_eq!(invoke(&host, &event).json(), event);
+    for program in PROGRAMS {
+        let host = up(program);
+        for number in 0..20 {
+            let event = json!({ "number": number });
+            assert_eq!(invoke(&host, &event).json(), event);
+        }
+        host.wait_until_quiet();
     }
-    host.wait_until_quiet();
 }
 
 #[test]
 fn the_exit_status_says_how_it_went() {
-    let host = up();
-    let done = invoke(&host, &json!({ "do": "exit-zero" }));
-    assert_eq!((done.status, done.text().as_str()), (200, "\"done\""));
-    assert_eq!(done.header("x-amz-function-error"), None);
-    // WASI tells a success from a failure, and nothing else of a status.
-    for (what, status) in [("fail", 1), ("exit-seven", 1)] {
-        let failed = invoke(&host, &json!({ "do": what }));
-        assert_eq!(failed.status, 200, "as Lambda does");
-        assert_eq!(
-            failed.header("x-amz-function-error"),
-            Some("Unhandled"),
-            "{what}"
-        );
-        let message = format!("the program ended with exit status {status}");
-        assert_eq!(failed.json()["errorType"], "Runtime.ExitError");
-        assert_eq!(failed.json()["errorMessage"], json!(message));
-        let record = host.record(failed.request_id());
-        assert_eq!(
-            (&record["outcome"], &record["message"]),
-            (&json!("function_error"), &json!(message))
-        );
+    for program in PROGRAMS {
+        let host = up(program);
+        let done = invoke(&host, &json!({ "do": "exit-zero" }));
+        assert_eq!((done.status, done.text().as_str()), (200, "\"done\""));
+        assert_eq!(done.header("x-amz-function-error"), None);
+        // WASI tells a success from a failure, and nothing else of a status.
+        for (what, status) in [("fail", 1), ("exit-seven", 1)] {
+            let failed = invoke(&host, &json!({ "do": what }));
+            assert_eq!(failed.status, 200, "as Lambda does");
+            assert_eq!(
+                failed.header("x-amz-function-error"),
+                Some("Unhandled"),
+                "{what}"
+            );
+            let message = format!("the program ended with exit status {status}");
+            assert_eq!(failed.json()["errorType"], "Runtime.ExitError");
+            assert_eq!(failed.json()["errorMessage"], json!(message));
+            let record = host.record(failed.request_id());
+            assert_eq!(
+                (&record["outcome"], &record["message"]),
+                (&json!("function_error"), &json!(message))
+            );
+        }
     }
 }
 
 #[test]
 fn over_http_its_output_is_the_response() {
-    let host = up();
-    // It echoes the event, which has no status: that is the body.
-    let headers = [("content-type", "text/plain")];
-    let echoed = host
-        .http
-        .request("POST", "/program/a?x=1", &headers, b"hello");
-    assert_eq!(echoed.status, 200);
-    let event = echoed.json();
-    assert_eq!(
-        (&event["rawPath"], &event["rawQueryString"], &event["body"]),
-        (&json!("/program/a"), &json!("x=1"), &json!("hello"))
-    );
-    assert_eq!(echoed.header("content-type"), Some("application/json"));
+    for program in PROGRAMS {
+        let host = up(program);
+        // It echoes the event, which has no status: that is the body.
+        let headers = [("content-type", "text/plain")];
+        let echoed = host
+            .http
+            .request("POST", "/program/a?x=1", &headers, b"hello");
+        assert_eq!(echoed.status, 200);
+        let event = echoed.json();
+        assert_eq!(
+            (&event["rawPath"], &event["rawQueryString"], &event["body"]),
+            (&json!("/program/a"), &json!("x=1"), &json!("hello"))
+        );
+        assert_eq!(echoed.header("content-type"), Some("application/json"));
+    }
 }
 
 #[test]
@@ -128,22 +143,22 @@ fn what_is_no_json_is_text() {
 }
 
 /// A host where the program does this.
-fn doing(what: &str) -> Scene {
+fn doing(program: &str, what: &str) -> Scene {
     let keys = KEYS.replace("\"echo\"", &format!("{what:?}"));
-    let builder = Host::builder().function("program", &guest("program"), KEYS);
-    Scene::new(builder.function("hostile", &guest("program"), &keys))
+    let builder = Host::builder().function("program", &guest(program), KEYS);
+    Scene::new(builder.function("hostile", &guest(program), &keys))
 }
 
 /// The invocation ends so; the next runs as this one did.
 #[track_caller]
-fn ends(what: &str, ends: &Ends) {
-    let scene = doing(what);
+fn ends(program: &str, what: &str, ends: &Ends) {
+    let scene = doing(program, what);
     for _ in 0..2 {
         let response = scene.beside("/hostile", "");
         assert_eq!(
             (response.status, response.outcome()),
             (ends.status, Some(ends.outcome)),
-            "{what}: {response:?}"
+            "{program}, {what}: {response:?}"
         );
         let record = scene.host.record(response.request_id());
         assert_eq!(record["error_type"], ends.error_type, "{record}");
@@ -156,7 +171,9 @@ fn ends(what: &str, ends: &Ends) {
 
 #[test]
 fn a_program_that_panics_traps() {
-    ends("panic", &trap("unreachable"));
+    for program in PROGRAMS {
+        ends(program, "panic", &trap("unreachable"));
+    }
 }
 
 #[test]
@@ -167,25 +184,43 @@ fn a_program_that_fails_is_no_answer() {
         error_type: "Runtime.ExitError",
         message: "exit status 1",
     };
-    ends("fail", &failed);
+    for program in PROGRAMS {
+        ends(program, "fail", &failed);
+    }
 }
 
 #[test]
 fn a_program_that_floods_its_output_is_told_so() {
-    ends("flood", &TOO_LARGE);
+    for program in PROGRAMS {
+        ends(program, "flood", &TOO_LARGE);
+    }
 }
 
 #[test]
 fn a_program_that_spins_is_ended() {
-    let scene = doing("spin");
-    let response = scene.beside("/hostile", "");
-    let record = scene.host.record(response.request_id());
-    // Whichever of its two budgets is used up first.
-    assert!(
-        [TIMEOUT.outcome, OUT_OF_FUEL.outcome].contains(&record["outcome"].as_str().unwrap()),
-        "{record}"
-    );
-    scene.end();
+    for program in PROGRAMS {
+        let scene = doing(program, "spin");
+        let response = scene.beside("/hostile", "");
+        let record = scene.host.record(response.request_id());
+        // Whichever of its two budgets is used up first.
+        assert!(
+            [TIMEOUT.outcome, OUT_OF_FUEL.outcome].contains(&record["outcome"].as_str().unwrap()),
+            "{program}: {record}"
+        );
+        scene.end();
+    }
+}
+
+#[test]
+fn a_program_that_waits_too_long_is_ended() {
+    ends("program03", "wait", &TIMEOUT);
+}
+
+#[test]
+fn what_a_program_writes_after_it_has_returned_is_its_answer_too() {
+    let host = up("program03");
+    let late = invoke(&host, &json!({ "do": "later" }));
+    assert_eq!((late.status, late.json()), (200, json!("late")));
 }
 
 #[test]

@@ -214,16 +214,16 @@ fn the_hosts_budget_refuses_one_that_is_within_its_own_memory() {
 
 #[test]
 fn one_function_with_many_memories_leaves_its_neighbours_theirs() {
-    // The pool has a number of memories, fewer than sixteen for each slot.
-    let sixteen = http_component(&format!(
+    // The pool has a number of memories, fewer than fourteen for each slot.
+    let fourteen = http_component(&format!(
         "{MEMORY} {} {REALLOC} {}",
-        "(memory 1)".repeat(15),
+        "(memory 1)".repeat(13),
         handler("(if (i32.gt_u (local.get 7) (i32.const 0)) (then (loop (br 0))))")
     ));
     let scene = Scene::new(
         Host::builder()
             .manifest("[host]\nconcurrency = 100\nready = 10")
-            .function("sixteen", &sixteen, "timeout = \"3s\""),
+            .function("fourteen", &fourteen, "timeout = \"3s\""),
     );
     let client = scene.host.http;
     // Refused, they come again at once.
@@ -232,14 +232,14 @@ fn one_function_with_many_memories_leaves_its_neighbours_theirs() {
         .map(|_| {
             std::thread::spawn(move || -> std::io::Result<()> {
                 while std::time::Instant::now() < until {
-                    let response = client.try_request("POST", "/sixteen", &[], b"x")?;
+                    let response = client.try_request("POST", "/fourteen", &[], b"x")?;
                     assert!(matches!(response.status, 504 | 429), "{response:?}");
                 }
                 Ok(())
             })
         })
         .collect();
-    let running = [("function", "sixteen")];
+    let running = [("function", "fourteen")];
     scene
         .host
         .wait_for_metric("dunlin_invocations_running", &running, |n| n >= 2.0);

@@ -80,6 +80,17 @@ fn an_instance_that_has_served_its_number_is_told() {
 }
 
 #[test]
+fn an_instance_that_gets_nothing_any_more_is_told() {
+    let host = reused("", "provisioned = 0").start();
+    assert_eq!(ask(&host)["served"], 1);
+    // It waits a minute.
+    let limit = Duration::from_secs(120);
+    host.wait_for_log_within(limit, |line| line["message"] == "goodbye after 1");
+    assert_eq!(ask(&host)["served"], 1, "another");
+    host.stop();
+}
+
+#[test]
 fn an_instance_of_a_version_that_is_replaced_is_told() {
     let manifest = |timeout: &str| {
         let component = guest("prepared").display().to_string();
