@@ -37,7 +37,8 @@ const PAGEMAP_TABLE_RESIDENT: usize = 512 << 10;
 const DENSE_IMAGE: u64 = 64 << 20;
 /// Memories of 4 GiB that fit into the address space of a process in one piece. On x86-64
 /// (47 bits) the largest lies below the program, which Linux puts at two thirds, 85 TiB;
-/// of that the allocator takes places of its own choice up to 6 TiB from the bottom.
+/// of that the allocator takes places of its own choice up to 6 TiB from the bottom. With the
+/// most that `concurrency` and `ready` may be, one for each slot, it is 79 TiB.
 const MEMORIES_IN_ALL: u32 = 18_432;
 
 /// How an instance's memory is made new again for the next one.

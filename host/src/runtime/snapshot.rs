@@ -21,7 +21,7 @@ use wasmtime::component::{Component, Instance, Lift, Linker, WasmList};
 use wasmtime::{Engine, Store, Trap};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
-use super::budget::{Budget, MemoryLimiter, Need};
+use super::budget::{Budget, MAX_MEMORIES, MemoryLimiter, Need};
 use super::compile::{self, COMPILE_MEMORY, MAX_COMPONENT, SNAPSHOT_CPU_TIME};
 use super::digest::Digest;
 use super::engine;
@@ -34,7 +34,7 @@ use crate::function::{ByteSize, Fuel, FunctionSpec, Limits};
 const FORMAT: &str = "dunlin snapshot 2, wizer 48.0.8";
 /// What reading a memory takes of it: the page that Wizer's accessor grows it by, for
 /// each of the memories that an instance may have.
-const READING: u64 = 16 * (64 << 10);
+const READING: u64 = (MAX_MEMORIES as u64) * (64 << 10);
 /// How the process says that there is no snapshot.
 pub const NO_SNAPSHOT: u8 = 3;
 

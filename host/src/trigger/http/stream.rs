@@ -241,7 +241,7 @@ fn gather(
 ) -> Result<Gathered, StreamError> {
     let data = |piece: &Frame<Bytes>| piece.data_ref().map_or(0, Bytes::len);
     let mut size: usize = pieces.iter().map(data).sum();
-    // Whoever polls this connection next polls both anew.
+    // Whoever is left with them polls both anew.
     let mut context = Context::from_waker(Waker::noop());
     // The guest had its turn since the body last gave something.
     let mut asked = false;
