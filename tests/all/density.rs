@@ -95,13 +95,17 @@ fn machine_code_of_some_size_comes_back() {
     let sizes: Vec<u64> = machine_code(&host.state()).iter().map(size).collect();
     assert!(sizes.iter().any(|size| *size > 1 << 20), "{sizes:?}");
     let first = host.post("/thumbnail", "no image");
+    assert_eq!(first.status, 400, "{first:?}");
     for _ in 0..2 {
         all_rest(&host);
+        let before = metric(&host, "dunlin_code_mappings_total");
         let again = host.post("/thumbnail", "no image");
         assert_eq!(
             (again.status, again.body),
             (first.status, first.body.clone())
         );
+        let mappings = metric(&host, "dunlin_code_mappings_total") - before;
+        assert_eq!(mappings, 1.0, "it was mapped for it");
     }
     host.stop();
 }

@@ -37,7 +37,10 @@ async fn whole(stream: &mut (impl AsyncRead + Unpin), tell: &Tell) -> Option<usi
     let mut body = Vec::new();
     if head.contains("transfer-encoding: chunked") {
         while !body.ends_with(b"0\r\n\r\n") {
-            stream.read_buf(&mut body).await.ok()?;
+            match stream.read_buf(&mut body).await {
+                Ok(1..) => {}
+                _ => return None,
+            }
         }
     }
     let line = head.lines().next().unwrap_or_default();
@@ -93,6 +96,15 @@ fn what_is_not_listed_is_denied_in_the_words_of_wasi() {
             "HttpRequestDenied",
         ),
         ("https://example.com/", "HttpRequestDenied"),
+        // The same server by another name and by another scheme.
+        (
+            &format!("http://localhost:{}/", upstream.port()),
+            "HttpRequestDenied",
+        ),
+        (
+            &upstream.url("/").replace("http", "https"),
+            "HttpRequestDenied",
+        ),
         // Not even asked.
         ("ftp://example.com/", "HttpProtocolError"),
     ] {
@@ -102,7 +114,7 @@ fn what_is_not_listed_is_denied_in_the_words_of_wasi() {
     }
     assert_eq!(upstream.accepted(), 0);
     let labels = [("function", "proxy"), ("result", "denied")];
-    host.wait_for_metric("dunlin_egress_requests_total", &labels, |n| n == 3.0);
+    host.wait_for_metric("dunlin_egress_requests_total", &labels, |n| n == 5.0);
     host.stop();
 }
 

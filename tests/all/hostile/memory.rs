@@ -214,7 +214,7 @@ fn the_hosts_budget_refuses_one_that_is_within_its_own_memory() {
 
 #[test]
 fn one_function_with_many_memories_leaves_its_neighbours_theirs() {
-    // The pool has a number of memories, fewer than fourteen for each slot.
+    // The pool has fourteen memories for each slot.
     let fourteen = http_component(&format!(
         "{MEMORY} {} {REALLOC} {}",
         "(memory 1)".repeat(13),
