@@ -22,6 +22,11 @@ use dunlin::store::SystemClock;
 use dunlin::telemetry::{Log, LogInvocations, LogWriter, Metrics, Telemetry};
 use dunlin_benches::build;
 use dunlin_benches::stats::percentile;
+use mimalloc::MiMalloc;
+
+/// The host's own.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As many slots as the host has by default.
 const SLOTS: u32 = 1000;

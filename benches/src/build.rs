@@ -24,6 +24,8 @@ pub struct Guests {
     pub wasi_http_echo: PathBuf,
     /// `guest-examples/dictionary`, whose `init` indexes 5 000 words.
     pub dictionary: PathBuf,
+    /// hello, with its greeting among 5 000 that its `init` has put into a map.
+    pub hello_prepared: PathBuf,
     /// `benches/guests/spinner`.
     pub spinner: PathBuf,
     /// `benches/guests/sink`.
@@ -130,6 +132,7 @@ pub fn guests(build: bool) -> Result<Guests> {
         wasi_http_hello_03: built(&for_benches, "wasi_http_hello_03.wasm")?,
         wasi_http_echo: built(&for_benches, "wasi_http_echo.wasm")?,
         dictionary: built(&target, "dictionary.wasm")?,
+        hello_prepared: built(&for_benches, "hello_prepared.wasm")?,
         spinner: built(&for_benches, "spinner.wasm")?,
         sink: built(&for_benches, "sink.wasm")?,
         examples: vec![

@@ -1,6 +1,6 @@
 //! The limit to compare with: hyper alone, serving a constant.
 //!
-//! The same versions, features and profile as the host; connections are taken as the host takes
+//! The same versions, features, profile and allocator as the host; connections are taken as the host takes
 //! them: one acceptor, which deals each to the core with the fewest, and a `current_thread` runtime
 //! per core. It shares no code with the host, so that it stays the same limit when the host changes.
 
@@ -17,9 +17,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mimalloc::MiMalloc;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
+
+/// As the host has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As the host has it.
 const BACKLOG: i32 = 1024;

@@ -46,9 +46,11 @@ pub enum Contender {
     Serve03,
     /// `wasi:http` 0.3, the same component, several requests in an instance
     StandardConcurrent,
-    /// fresh, with 5 000 words indexed by its `init` at deploy, memset
+    /// fresh, hello with a map of 5 000 made by its `init` at deploy, pagemap scan
+    PreparedPagemap,
+    /// fresh, the dictionary: 5 000 words indexed by its `init` at deploy, memset
     SnapshotMemset,
-    /// fresh, with 5 000 words indexed by its `init` at deploy, pagemap scan
+    /// fresh, the dictionary: 5 000 words indexed by its `init` at deploy, pagemap scan
     SnapshotPagemap,
 }
 
@@ -90,8 +92,9 @@ impl Contender {
             Self::StandardFresh => "dunlin `wasi:http` 0.2, fresh, pagemap",
             Self::Serve03 => "`wasmtime serve`, default, WASI 0.3",
             Self::StandardConcurrent => "dunlin `wasi:http` 0.3, concurrent",
-            Self::SnapshotMemset => "dunlin fresh from a snapshot, memset",
-            Self::SnapshotPagemap => "dunlin fresh from a snapshot, pagemap",
+            Self::PreparedPagemap => "dunlin fresh, hello from a snapshot, pagemap",
+            Self::SnapshotMemset => "dunlin fresh, dictionary from a snapshot, memset",
+            Self::SnapshotPagemap => "dunlin fresh, dictionary from a snapshot, pagemap",
         }
     }
 
@@ -112,13 +115,14 @@ impl Contender {
             Self::Reuse => &[(3.0, Self::BareHyper)],
             Self::StandardFresh => &[(0.9, Self::ServeTuned)],
             Self::StandardConcurrent => &[(0.8, Self::Serve03)],
-            Self::SnapshotPagemap => &[(1.1, Self::FreshPagemap)],
+            Self::PreparedPagemap => &[(1.1, Self::FreshPagemap)],
             Self::BareHyper
             | Self::ServeDefault
             | Self::ServeTuned
             | Self::Serve03
             | Self::FreshPagemap
-            | Self::SnapshotMemset => &[],
+            | Self::SnapshotMemset
+            | Self::SnapshotPagemap => &[],
         }
     }
 
@@ -148,6 +152,7 @@ impl Contender {
                 &guests.wasi_http_hello_03,
                 &["isolation = \"concurrent\""],
             ),
+            Self::PreparedPagemap => ("pagemap", &guests.hello_prepared, &[]),
             Self::SnapshotMemset => ("memset", &guests.dictionary, &[]),
             Self::SnapshotPagemap => ("pagemap", &guests.dictionary, &[]),
         };
