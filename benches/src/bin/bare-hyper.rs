@@ -1,8 +1,9 @@
 //! The limit to compare with: hyper alone, serving a constant.
 //!
-//! The same versions, features, profile and allocator as the host; connections are taken as the host takes
-//! them: one acceptor, which deals each to the core with the fewest, and a `current_thread` runtime
-//! per core. It shares no code with the host, so that it stays the same limit when the host changes.
+//! The same versions, features, profile and allocator as the host; connections are taken as the
+//! host takes them: one acceptor, which deals each to the core with the fewest, and a
+//! `current_thread` runtime per core. It shares no code with the host, so that it stays the same
+//! limit when the host changes.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

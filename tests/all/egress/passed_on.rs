@@ -6,6 +6,7 @@ use dunlin_tests::{Host, Response, guest};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::holding;
 use super::upstream::{Tell, Upstream, request, until_closed};
 
 const MIB: usize = 1 << 20;
@@ -139,13 +140,7 @@ fn an_answer_that_breaks_off_is_none() {
 
 #[test]
 fn what_ends_the_invocation_ends_the_call() {
-    let upstream = Upstream::start(|mut stream, tell| async move {
-        request(&mut stream).await;
-        let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf";
-        stream.write_all(begun).await.expect("it is read");
-        tell.say("begun");
-        until_closed(stream, tell).await;
-    });
+    let upstream = holding();
     let silent = Upstream::start(|mut stream, tell| async move {
         request(&mut stream).await;
         tell.say("begun");
